@@ -38,9 +38,15 @@ def progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[...,
     """Yields `advance(count=1, note="")`. On a terminal a bar; elsewhere one line a minute and one at the end."""
     if console.is_terminal:
         bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-            TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
         with bar:
             task = bar.add_task(label, total=total, completed=done, note="")
             yield lambda count=1, note="": bar.update(task, advance=count, note=note)

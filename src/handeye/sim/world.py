@@ -1,4 +1,4 @@
-"""What a simulated world is made of: the problem (a task's words) and the scene (a compiled model and its parts' meaning).
+"""What a simulated world is made of: the problem (a task's words) and the scene (a compiled model, its parts explained).
 
 Both LIBERO's scenes and the built-in tabletop's are a `Scene`, so placement, control, observation and predicates are
 written once. Quaternions are MuJoCo's (w, x, y, z) here; lengths in metres, angles in radians.
@@ -90,7 +90,7 @@ class Part:
     """Horizontal, likewise."""
 
     rotation: tuple[tuple[str, float, float], ...] = ()
-    """Placement's random turns in order: (axis "x" | "y" | "z", low, high). Fixtures: empty, the region has their yaw."""
+    """Placement's random turns in order: (axis "x" | "y" | "z", low, high). Fixtures: empty."""
 
     articulation: Articulation | None = None
 
