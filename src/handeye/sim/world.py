@@ -1,4 +1,4 @@
-"""What a simulated world is made of: the problem (a task's words) and the scene (a compiled model, its parts explained).
+"""What a simulated world is made of: a problem (a task's words) and a scene (a compiled model, its parts explained).
 
 Both LIBERO's scenes and the built-in tabletop's are a `Scene`, so placement, control, observation and predicates are
 written once. Quaternions are MuJoCo's (w, x, y, z) here; lengths in metres, angles in radians.
