@@ -1,0 +1,167 @@
+"""The verbs. Each is a frozen dataclass (its flags) and a function; the function's module is imported when it runs.
+
+`handeye VERB --help` must stay instant and work without torch, mujoco or a GL library: nothing heavy is
+imported here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from handeye import __version__
+from handeye.console import errors, say
+from handeye.errors import UserError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One command: where its flags are described and where it is done. Both as `module:name`, imported when needed."""
+
+    about: str
+    config: str
+    run: str
+
+
+VERBS = {
+    "quickstart": Verb(
+        about="demonstrations, training, evaluation and a page in ten minutes on two CPU cores, nothing to download",
+        config="handeye.quickstart:QuickstartConfig",
+        run="handeye.quickstart:run",
+    ),
+    "fetch libero": Verb(
+        about="bring LIBERO's task files, initial states, robot and scenes, each checked",
+        config="handeye.sim.config:FetchConfig",
+        run="handeye.sim.assets:fetch",
+    ),
+    "sim check": Verb(
+        about="a settle probe and a rendered frame: is this simulator the one the numbers are about?",
+        config="handeye.sim.config:CheckConfig",
+        run="handeye.sim.check:run",
+    ),
+    "bench sim": Verb(
+        about="the simulator's speed against MuJoCo's floor and, where given, against the reference",
+        config="handeye.sim.config:BenchSimConfig",
+        run="handeye.sim.bench:run",
+    ),
+    "demos": Verb(
+        about="record demonstrations of a suite by the scripted expert, in LIBERO's HDF5 layout",
+        config="handeye.expert.config:DemosConfig",
+        run="handeye.expert.demos:run",
+    ),
+    "prove": Verb(
+        about="what the scripted expert reaches on each task of a suite, without cameras",
+        config="handeye.expert.config:ProveConfig",
+        run="handeye.expert.prove:run",
+    ),
+    "train": Verb(
+        about="fine-tune or train a policy from a preset; goes on where it was killed",
+        config="handeye.train.presets:choice",
+        run="handeye.train.run:run",
+    ),
+    "evaluate": Verb(
+        about="roll a checkpoint, the expert or a baseline out on a suite; goes on where it was killed",
+        config="handeye.evaluate.config:EvaluateConfig",
+        run="handeye.cli:_evaluate",
+    ),
+    "report": Verb(
+        about="one self-contained page with rates, intervals, episodes and videos",
+        config="handeye.report.config:ReportConfig",
+        run="handeye.report.run:run",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 1 done with a bad verdict, 2 wrong input (`UserError`), 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            say(_overview())
+            return
+        if words[0] == "--version":
+            say(__version__)
+            return
+        name, rest = _split(words)
+        code = _call(name, rest)
+    except UserError as error:
+        if os.environ.get("HANDEYE_TRACEBACK"):
+            raise
+        errors.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command goes on from here", markup=False)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or os.environ.get("HANDEYE_TRACEBACK"):
+            raise
+        errors.print(
+            f"The disk is full.\n  why: {error}\n  fix: free some space, then run the same command again: it goes on",
+            markup=False,
+        )
+        sys.exit(2)
+    if code:
+        sys.exit(code)
+
+
+def _overview() -> str:
+    lines = [f"handeye {__version__}: fine-tune VLA models on LIBERO, and measure them so that the number is true.", ""]
+    lines += [f"  handeye {name:<14} {verb.about}" for name, verb in VERBS.items()]
+    lines += ["", "`handeye VERB --help` lists a verb's flags. HANDEYE_TRACEBACK=1 shows where an error came from."]
+    return "\n".join(lines)
+
+
+def _split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Verbs are one or two words long: `train`, `sim check`."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in VERBS:
+            return name, list(words[length:])
+    family = [name for name in VERBS if name.split()[0] == words[0]]
+    if family:
+        if len(words) > 1 and not words[1].startswith("-"):
+            raise unknown(f"`handeye {words[0]}` verb", words[1], (name.split()[1] for name in family), fix="see above")
+        say("\n".join(f"  handeye {name:<14} {VERBS[name].about}" for name in family))
+        sys.exit(0 if words[1:] else 2)
+    raise unknown("verb", words[0], VERBS, fix="`handeye --help` lists them")
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Parse the verb's flags and run it. A verb that returns an integer chooses the exit code."""
+    import tyro
+
+    verb = VERBS[name]
+    described = _load(verb.config)
+    config_type = described() if not isinstance(described, type) else described
+    config = tyro.cli(config_type, prog=f"handeye {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
+    result = _load(verb.run)(config)
+    return result if isinstance(result, int) else 0
+
+
+def _load(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+def _evaluate(config: Any) -> object:
+    """`evaluate` never imports torch; a checkpoint becomes a policy here and is handed over."""
+    from handeye.evaluate.run import run
+    from handeye.policy.scripted import SCRIPTED
+
+    if config.policy == "expert":
+        return run(config, None)
+    if config.policy in SCRIPTED:
+        return run(config, SCRIPTED[config.policy]())
+    from handeye.serve.local import load_policy
+
+    return run(config, load_policy(config.policy))
+
+
+if __name__ == "__main__":
+    main()
