@@ -1,4 +1,4 @@
-"""The folder listing is the data flow: imports follow the arrows, and nothing heavy is imported where it must not be."""
+"""The folder listing is the data flow: imports follow the arrows, and torch stays on its side of them."""
 
 from __future__ import annotations
 
