@@ -1,8 +1,8 @@
 """What every test runs under: fixed seeds, one thread per process, and the reference data, where there is any.
 
 Reference data: $HANDEYE_GOLDENS, else ../shared/goldens beside the checkout. LIBERO's scene files:
-$HANDEYE_LIBERO_ASSETS, else ../shared/libero/assets. Task files and robot meshes are fetched once, through the machine's
-own package index, into $HANDEYE_HOME, else .cache/ of the checkout.
+$HANDEYE_LIBERO_ASSETS, else ../shared/libero/assets. Task files and robot meshes are fetched once, through the
+package index in use, into $HANDEYE_HOME, else .cache/ of the checkout.
 """
 
 from __future__ import annotations
