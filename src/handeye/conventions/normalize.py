@@ -47,8 +47,8 @@ class Normalizer:
         if len(widths) != 1 or not ordered:
             raise UserError(
                 "The normalisation's statistics are not usable.",
-                why=f"low {self.low}, high {self.high}, constant {self.constant}, mask {self.mask}: they must be finite, "
-                "of one length, and low below high",
+                why=f"low {self.low}, high {self.high}, constant {self.constant}, mask {self.mask}: they must be "
+                "finite, of one length, and low below high",
                 fix="compute the statistics again from the demonstrations",
             )
 

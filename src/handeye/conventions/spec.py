@@ -123,8 +123,8 @@ MENDS: Mapping[str, str] = {
     "gripper_index": "record the demonstrations again: the gripper must be the same dimension",
     "hz": "simulate at the rate of the demonstrations",
     "cameras": "render and name the same cameras, or train again on these",
-    "image size": "render at the size of the demonstrations (the camera size of the protocol or the simulator), or record "
-    "demonstrations at this one",
+    "image size": "render at the size of the demonstrations (the camera size of the protocol or the simulator), or "
+    "record demonstrations at this one",
     "orientation": "add the step TurnImages to the policy's `encode` list",
     "parts": "assemble the same vector (see handeye.conventions.proprio), or train again on this one",
     "rotation": "add the step ConvertProprioRotation to the policy's `encode` list",

@@ -38,11 +38,11 @@ class Pipeline:
     """On training batches only, after encoding."""
 
     def encode(self, observation: Observation) -> dict[str, np.ndarray]:
-        """Names -> arrays without a batch axis: image.<camera> uint8 (H, W, 3), proprio float32 (S,), prompt int64 (L,)."""
+        """Arrays without a batch axis: image.<camera> uint8 (H, W, 3), proprio float32 (S,), prompt int64 (L,)."""
         return self._encode(observation.images, observation.proprio, observation.prompt)
 
     def encode_episode(self, episode: Episode) -> dict[str, np.ndarray]:
-        """Every step of a demonstration at once, by the same code: images and proprio with a leading axis, one prompt."""
+        """Every step of a demonstration at once, by the same code: a leading axis, but a single prompt."""
         return self._encode(episode.images, episode.proprio, episode.prompt)
 
     def decode(self, actions: Float32[np.ndarray, "*n A"]) -> Float32[np.ndarray, "*n A"]:

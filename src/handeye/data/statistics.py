@@ -1,7 +1,7 @@
 """What a dataset's actions and proprioception look like: exact, in one pass over the vectors (images are not read).
 
-Written as OpenVLA's dataset_statistics.json writes it (facts: mean, std, min, max, q01, q99 per dimension, and counts), so
-published statistics are read by the same function.
+The JSON form is one data set's entry of OpenVLA's dataset_statistics.json, so published statistics are read by the same
+function.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Statistics:
 
     @staticmethod
     def from_json(value: Any, *, what: str = "the dataset statistics") -> Statistics:
-        """Checked: all six of each, of one length, finite, min <= q01 <= q99 <= max is not assumed but q01 <= q99 is."""
+        """Checked: all six rows of each vector, of one length, finite, q01 not above q99."""
         if not isinstance(value, Mapping):
             raise _bad(what, f"expected an object, found {value!r:.80}")
         if missing := {"action", "proprio", "num_trajectories", "num_transitions"} - set(value):

@@ -1,0 +1,393 @@
+"""LIBERO's HDF5 demonstrations: one file per task, read strictly and written whole or not at all.
+
+Two things in the layout are easy to get wrong, and both are declared here. Images are stored bottom row first. And in
+LIBERO's raw files the observations of row t were made *after* action t, in regenerated ("no_noops") ones and in ours
+before it; `DemoRecord.observed` says which, and `read_episodes` gives every action what was seen before it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from handeye.conventions import image
+from handeye.conventions.libero import ACTION, HDF5_IMAGES
+from handeye.conventions.prompt import sentence_of_name
+from handeye.data.demo import DemoRecord, Observed, TaskHeader
+from handeye.errors import UserError
+from handeye.types import Episode
+
+SUFFIX = "_demo.hdf5"
+OBSERVED = "handeye_observed"
+"""Attribute of `data` in our files: before | after. Not in LIBERO's layout; others ignore it."""
+
+INFO = "handeye_info"
+"""Attribute of a demo in our files: DemoRecord.info as JSON."""
+
+MOST_STEPS = 100_000
+"""LIBERO's longest demonstration has 505 steps; a file that claims more than this is damaged or hostile."""
+
+VECTORS = {
+    "actions": ("actions", 7),
+    "states": ("states", None),
+    "robot_states": ("robot_states", 9),
+    "joint_states": ("obs/joint_states", 7),
+    "ee_states": ("obs/ee_states", 6),
+    "gripper_states": ("obs/gripper_states", 2),
+}
+"""Field of DemoRecord -> dataset and width; float64. ee_pos and ee_ori repeat ee_states."""
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileIndex:
+    """What a file holds, without its arrays."""
+
+    path: Path
+    task: str
+    """The file's name without `_demo`."""
+
+    prompt: str
+    observed: Observed
+    image_size: tuple[int, int]
+    demos: tuple[tuple[str, int], ...]
+    """Names in numeric order, each with its number of rows."""
+
+    warnings: tuple[str, ...]
+    """Odd, but no reason to refuse the file."""
+
+
+def index_file(path: Path) -> FileIndex:
+    """Shapes, lengths and language are checked; array contents are not read, except `dones`."""
+    with _opened(path) as file:
+        data = _group(file, "data", path)
+        attributes = dict(data.attrs)
+        demos, warnings, sizes = [], [], set()
+        for name in _demo_names(data, path):
+            group = _group(data, name, path)
+            length, size = _check_shapes(group, f"{path}: {name}")
+            sizes.add(size)
+            demos.append((name, length))
+            if not _array(group, "dones", f"{path}: {name}")[-1]:
+                warnings.append(f"{name} does not end with done: no demonstrated success")
+        if len(sizes) > 1:
+            raise _bad(str(path), f"its demonstrations have images of different sizes: {sorted(sizes)}")
+        steps = sum(length for _, length in demos)
+        for key, counted in (("total", steps), ("num_demos", len(demos))):
+            if key in attributes and int(attributes[key]) != counted:
+                warnings.append(f"attribute {key} says {int(attributes[key])}, the demonstrations have {counted}")
+        return FileIndex(
+            path=path,
+            task=_task(path),
+            prompt=_language(attributes, path),
+            observed=_observed(attributes, path),
+            image_size=sizes.pop(),
+            demos=tuple(demos),
+            warnings=tuple(warnings),
+        )
+
+
+def read_demo(path: Path, name: str, *, images: bool = True) -> DemoRecord:
+    """One demonstration exactly as stored, but with its images upright. `images=False` leaves them out."""
+    with _opened(path) as file:
+        data = _group(file, "data", path)
+        return _read(_group(data, name, path), f"{path}: {name}", _observed(dict(data.attrs), path), images)
+
+
+def read_episodes(path: Path) -> Iterator[Episode]:
+    """All demonstrations of a file in numeric order, each action with what was seen before it."""
+    index = index_file(path)
+    for name, _ in index.demos:
+        yield read_demo(path, name).episode(f"{index.task}/{name}", index.prompt, {"file": str(path), "demo": name})
+
+
+def find_files(root: Path) -> list[Path]:
+    """Every demonstration file under `root` (or `root` itself), sorted."""
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist.", fix="check the path, or make demonstrations with `handeye demos`")
+    if not (found := sorted(p for p in root.rglob("*.hdf5") if not p.name.startswith("."))):
+        raise UserError(
+            f"{root} holds no demonstrations.",
+            why="there is no file named *.hdf5 in it or below it",
+            fix="check the path, or make demonstrations with `handeye demos`",
+        )
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Whatever HDF5 makes of a damaged file ends as a UserError."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file.", fix="check the path")
+    with path.open("rb") as raw:
+        start = raw.read(64)
+    if not start:
+        raise _bad(str(path), "it is empty")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(
+            f"{path} is a Git LFS pointer, not the data itself.", fix="run `git lfs pull` where it was cloned"
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # while copying from this file to another
+            raise
+        raise _bad(str(path), str(error)) from error
+    except (RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise _bad(str(path), str(error) or type(error).__name__) from error
+
+
+def _member(parent: h5py.Group, name: str, where: str) -> Any:
+    """Only what the file itself holds: links to other files (or anywhere else) are refused, not followed."""
+    for part in name.split("/"):
+        link = parent.get(part, getlink=True)
+        if link is None:
+            raise _bad(where, f"there is no {name}")
+        if not isinstance(link, h5py.HardLink):
+            raise _bad(where, f"{name} is a link to another place; only data inside the file is read")
+        parent = parent[part]
+    return parent
+
+
+def _group(parent: h5py.Group, name: str, where: object) -> h5py.Group:
+    found = _member(parent, name, str(where))
+    if not isinstance(found, h5py.Group):
+        raise _bad(str(where), f"{name} is not a group")
+    return found
+
+
+def _dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
+    found = _member(group, name, where)
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise _bad(where, f"{name} is not a plain dataset inside the file")
+    if found.ndim == 0 or len(found) > MOST_STEPS:
+        raise _bad(where, f"{name} has the shape {found.shape}")
+    return found
+
+
+def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
+    return np.asarray(_dataset(group, name, where)[()])
+
+
+def _demo_names(data: h5py.Group, path: Path) -> list[str]:
+    names = list(data)
+    if odd := [name for name in names if not re.fullmatch(r"demo_\d+", name)]:
+        raise _bad(str(path), f"data/{odd[0]} is not named demo_<number>")
+    if not names:
+        raise _bad(str(path), "the group data has no demonstration")
+    return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
+
+
+def _check_shapes(demo: h5py.Group, where: str) -> tuple[int, tuple[int, int]]:
+    """Number of rows, and height and width of the images."""
+    length = len(_dataset(demo, "actions", where))
+    if length == 0:
+        raise _bad(where, "it has no steps")
+    for name, width in (*VECTORS.values(), ("rewards", 0), ("dones", 0)):
+        dataset = _dataset(demo, name, where)
+        expected = (length, *(() if width == 0 else (width or dataset.shape[-1],)))
+        if dataset.shape != expected or dataset.dtype.kind not in ("iufb" if width == 0 else "f"):
+            raise _bad(where, f"{name} is {dataset.dtype} {dataset.shape} instead of {expected}")
+    shapes = set()
+    for name in HDF5_IMAGES.values():
+        dataset = _dataset(demo, f"obs/{name}", where)
+        if dataset.dtype != np.uint8:
+            raise _bad(where, f"obs/{name} is {dataset.dtype} instead of uint8")
+        if dataset.ndim != 4 or dataset.shape[-1] != 3 or not all(1 < side <= 4096 for side in dataset.shape[1:3]):
+            raise _bad(where, f"obs/{name} has the shape {dataset.shape} instead of (steps, height, width, 3)")
+        if len(dataset) != length:
+            raise _bad(where, f"it has {length} actions but {len(dataset)} frames in obs/{name}")
+        shapes.add(dataset.shape[1:3])
+    if len(shapes) != 1:
+        raise _bad(where, f"its cameras have images of different sizes: {sorted(shapes)}")
+    return length, shapes.pop()
+
+
+def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> DemoRecord:
+    _check_shapes(demo, where)
+    vectors = {field: _array(demo, name, where).astype(np.float64) for field, (name, _) in VECTORS.items()}
+    for field, values in vectors.items():
+        if not np.isfinite(values).all():
+            step, dimension = np.argwhere(~np.isfinite(values))[0]
+            raise _bad(where, f"{VECTORS[field][0]}[{step}, {dimension}] is {values[step, dimension]}")
+    actions = vectors["actions"]
+    if (beyond := np.argwhere((actions < ACTION.low) | (actions > ACTION.high))).size:
+        step, dimension = beyond[0]
+        raise _bad(
+            where,
+            f"actions[{step}, {dimension}] is {actions[step, dimension]}; "
+            f"LIBERO's actions lie in [{ACTION.low:g}, {ACTION.high:g}]",
+        )
+    if observed == "after" and len(actions) < 2:
+        raise _bad(where, "it has one step, and what was seen before it was not recorded")
+    stored = {ours: _array(demo, f"obs/{name}", where) for ours, name in HDF5_IMAGES.items()} if images else {}
+    turned = {
+        name: image.convert(frames, source=image.Orientation.OPENGL, target=image.Orientation.UPRIGHT)
+        for name, frames in stored.items()
+    }
+    init_state = demo.attrs.get("init_state")
+    return DemoRecord(
+        **vectors,
+        images=turned,
+        rewards=_array(demo, "rewards", where).astype(np.uint8),
+        dones=_array(demo, "dones", where).astype(np.uint8),
+        observed=observed,
+        init_state=None if init_state is None else np.asarray(init_state, np.float64),
+        model_file=str(demo.attrs.get("model_file", "")),
+        info=json.loads(demo.attrs.get(INFO, "{}")),
+    )
+
+
+def _task(path: Path) -> str:
+    return path.stem.removesuffix("_demo")
+
+
+def _language(attributes: Mapping[str, Any], path: Path) -> str:
+    """Of our own files, what problem_info says. Of others, the sentence in the file's name where it holds one: the
+    benchmark asks policies with that one, and it can differ from problem_info's ("pick the akita black bowl ...")."""
+    named = sentence_of_name(_task(path)) if path.name.endswith(SUFFIX) else None
+    if named and OBSERVED not in attributes:
+        return named
+    try:
+        spoken = json.loads(attributes.get("problem_info", "{}"))["language_instruction"]
+        sentence = "".join(spoken).strip().strip('"')  # some files hold a list of characters or of one string
+    except (ValueError, KeyError, TypeError):
+        sentence = ""
+    if not sentence:
+        raise UserError(
+            f"{path} does not say what its demonstrations are for.",
+            why="problem_info has no language_instruction, and the file's name holds no sentence",
+            fix="rename the file to <the_sentence_with_underscores>_demo.hdf5",
+        )
+    return sentence
+
+
+def _observed(attributes: Mapping[str, Any], path: Path) -> Observed:
+    """Ours say it. LIBERO's create_dataset.py looks after each step and writes attributes; the regenerating script
+    looks before each step and writes none (openvla experiments/robot/libero/regenerate_libero_dataset.py)."""
+    said = attributes.get(OBSERVED, "after" if "env_args" in attributes else "before")
+    if said not in ("before", "after"):
+        raise _bad(str(path), f"attribute {OBSERVED} is {said!r}, neither before nor after")
+    return said
+
+
+def _bad(where: str, why: str) -> UserError:
+    return UserError(
+        f"{where} cannot be used.", why=why, fix="fetch or record the demonstrations again, or take the file away"
+    )
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord]) -> int:
+    """LIBERO's layout with demo_0, demo_1, ... as they come. Whole or absent. Returns the number of steps written."""
+    with _whole(path) as file:
+        data = file.create_group("data")
+        lengths, observed = [], set()
+        for index, demo in enumerate(demos):
+            _write(data.create_group(f"demo_{index}"), demo)
+            lengths.append(len(demo))
+            observed.add(demo.observed)
+        if len(observed) != 1:
+            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
+        _write_header(data, header, lengths, observed.pop())
+        return sum(lengths)
+
+
+def merge_task_files(path: Path, header: TaskHeader, parts: Sequence[Path]) -> int:
+    """One file of all demonstrations of `parts` (written by `write_task_file`), in order, numbered anew, copied without
+    being decoded. A recorder spools one demonstration to each part and assembles them at the end."""
+    with _whole(path) as file:
+        data = file.create_group("data")
+        lengths, observed = [], set()
+        for part in parts:
+            with _opened(part) as source:
+                group = _group(source, "data", part)
+                observed.add(_observed(dict(group.attrs), part))
+                for name in _demo_names(group, part):
+                    source.copy(_group(group, name, part), data, f"demo_{len(lengths)}")
+                    lengths.append(len(_dataset(group, f"{name}/actions", str(part))))
+        if len(observed) != 1:
+            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
+        _write_header(data, header, lengths, observed.pop())
+        return sum(lengths)
+
+
+def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], observed: Observed) -> None:
+    language = {"domain_name": "robosuite", "language_instruction": header.language}
+    args = {
+        "type": 1,  # robomimic's code for robosuite environments
+        "env_name": header.env_name,
+        "problem_name": header.problem_name,
+        "bddl_file": header.bddl_file,
+        "env_kwargs": dict(header.env_args),
+    }
+    data.attrs["env_name"] = header.env_name
+    data.attrs["problem_info"] = json.dumps({"problem_name": header.problem_name, **language})
+    data.attrs["macros_image_convention"] = "opengl"
+    data.attrs["bddl_file_name"] = header.bddl_file
+    data.attrs["bddl_file_content"] = header.bddl_text
+    data.attrs["env_args"] = json.dumps(args)
+    data.attrs["num_demos"] = len(lengths)
+    data.attrs["total"] = sum(lengths)
+    data.attrs["tag"] = "libero-v1"
+    data.attrs[OBSERVED] = observed
+
+
+def _write(group: h5py.Group, demo: DemoRecord) -> None:
+    for field, (name, _) in VECTORS.items():
+        group[name] = getattr(demo, field)
+    group["obs/ee_pos"], group["obs/ee_ori"] = demo.ee_states[:, :3], demo.ee_states[:, 3:]
+    group["rewards"], group["dones"] = demo.rewards, demo.dones
+    for ours, name in HDF5_IMAGES.items():
+        stored = image.convert(demo.images[ours], source=image.Orientation.UPRIGHT, target=image.Orientation.OPENGL)
+        # gzip 1: rendered scenes shrink about as far as with 4, in half the time. One chunk is a few frames.
+        group.create_dataset(
+            f"obs/{name}", data=stored, chunks=(min(16, len(demo)), *stored.shape[1:]), compression="gzip",
+            compression_opts=1,
+        )  # fmt: skip
+    group.attrs["num_samples"] = len(demo)
+    group.attrs["model_file"] = demo.model_file
+    if demo.init_state is not None:
+        group.attrs["init_state"] = demo.init_state
+    if demo.info:
+        group.attrs[INFO] = json.dumps(demo.info, sort_keys=True)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[h5py.File]:
+    """A file that appears under its name when it is complete and on the disk, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with h5py.File(part, "w") as file:
+            yield file
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"Could not write {path}.",
+            why=str(error),
+            fix="free some space or choose another folder, then run it again",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
