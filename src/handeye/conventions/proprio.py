@@ -22,7 +22,8 @@ def from_observation(
     position: Float[np.ndarray, "*n 3"], quaternion_xyzw: Float[np.ndarray, "*n 4"], fingers: Float[np.ndarray, "*n 2"]
 ) -> Float32[np.ndarray, "*n 8"]:
     """From a simulator: robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos (openvla-oft run_libero_eval.py:253)."""
-    return np.concatenate([position, axis_angle_robosuite(quaternion_xyzw), fingers], axis=-1).astype(np.float32)
+    parts = [position, axis_angle_robosuite(quaternion_xyzw), fingers]
+    return np.asarray(np.concatenate(parts, axis=-1), np.float32)
 
 
 def from_hdf5(

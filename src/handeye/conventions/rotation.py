@@ -35,7 +35,7 @@ def axis_angle_robosuite(quaternion_xyzw: Float[np.ndarray, "*n 4"]) -> Float[np
     length = np.sqrt(1.0 - w * w)
     turned = length != 0.0
     scaled = quaternion_xyzw[..., :3] * 2.0 * np.arccos(w) / np.where(turned, length, 1.0)
-    return np.where(turned, scaled, 0.0).astype(quaternion_xyzw.dtype)
+    return np.asarray(np.where(turned, scaled, 0.0), quaternion_xyzw.dtype)
 
 
 def axis_angle(quaternion_xyzw: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 3"]:
@@ -44,7 +44,7 @@ def axis_angle(quaternion_xyzw: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, 
     length = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
     small = length < 1e-12
     factor = np.where(small, 2.0, 2.0 * np.arctan2(length, q[..., 3:]) / np.where(small, 1.0, length))
-    return (q[..., :3] * factor).astype(quaternion_xyzw.dtype)
+    return np.asarray(q[..., :3] * factor, quaternion_xyzw.dtype)
 
 
 def quaternion_xyzw(axis_angle: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 4"]:
@@ -52,7 +52,7 @@ def quaternion_xyzw(axis_angle: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, 
     angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)
     small = angle < 1e-12
     factor = np.where(small, 0.5, np.sin(angle / 2) / np.where(small, 1.0, angle))
-    return np.concatenate([axis_angle * factor, np.cos(angle / 2)], axis=-1).astype(axis_angle.dtype)
+    return np.asarray(np.concatenate([axis_angle * factor, np.cos(angle / 2)], axis=-1), axis_angle.dtype)
 
 
 Convert = Callable[[np.ndarray], np.ndarray]

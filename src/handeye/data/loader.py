@@ -220,12 +220,14 @@ class Samples:
                     why=f"{folder} has {free / 1e9:.1f} GB left",
                     fix="choose another cache folder, or smaller images",
                 )
+            made: dict[str, np.memmap] = {}
             for name, value in per_step.items():
-                self.frames[name] = np.lib.format.open_memmap(
+                made[name] = np.lib.format.open_memmap(
                     paths[name], mode="w+", dtype=value.dtype, shape=(len(self), *value.shape)
                 )
+            self.frames = dict(made)
             self._fill()
-            for array in self.frames.values():
+            for array in made.values():
                 array.flush()
             np.save(paths["prompt"], self.prompts)
             np.save(paths["actions"], self.actions)
@@ -241,8 +243,8 @@ class Batches:
     the epoch alone; a batch may reach into the next epoch. Restored from `state()` it goes on to the bit."""
 
     def __init__(self, samples: Samples, batch: int, seed: int) -> None:
-        if batch < 1:
-            raise UserError(f"A batch of {batch} is not possible.", fix="use at least 1")
+        if batch < 1 or seed < 0:
+            raise UserError(f"A batch of {batch} with the seed {seed} is not possible.", fix="use at least 1, and 0")
         self.samples, self.size, self.seed = samples, batch, seed
         self.epoch, self.position = 0, 0
         self._order = self._shuffled()
