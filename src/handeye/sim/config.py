@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from handeye.errors import UserError
@@ -45,3 +46,26 @@ class SimConfig:
                 why=f"known: {', '.join(CAMERAS)}",
                 fix="name one of these",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchConfig:
+    """What `handeye fetch libero` needs to know. Without any flag it brings everything from where it is published."""
+
+    assets: Path | None = None
+    """A folder that holds LIBERO's scene files already (also: $HANDEYE_LIBERO_ASSETS). It is checked and used where it
+    is, instead of the download."""
+
+    copy: bool = False
+    """Copy the files of --assets that are needed, so that the folder may go away."""
+
+    wheels: Path | None = None
+    """A folder with hf_libero-0.1.4-*.whl and robosuite-1.4.0-*.whl, instead of the package index."""
+
+    index: str = ""
+    """A package index to ask instead of the one pip is configured with."""
+
+    def __post_init__(self) -> None:
+        for flag, folder in (("--assets", self.assets), ("--wheels", self.wheels)):
+            if folder is not None and not folder.is_dir():
+                raise UserError(f"{flag} {folder} is not a folder.", fix="check the path")
