@@ -1,0 +1,90 @@
+"""What `handeye evaluate` is configured with. Imports nothing heavy: `--help` reads this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from handeye.errors import UserError
+from handeye.sim.config import Backend
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Roll a policy out on a suite. The same command again goes on from the last finished episode."""
+
+    policy: Positional[str]
+    """A checkpoint directory, or one of `expert` (scripted, sees the simulator's state), `zero`, `noise`."""
+
+    suite: str
+    """libero_spatial, libero_object, libero_goal, libero_10, libero_90 or tabletop."""
+
+    tasks: tuple[int, ...] = ()
+    """Indices in the suite's order. Default: all."""
+
+    episodes: int | None = None
+    """Episodes per task, one from each of the first so many initial states. Default: as many as the protocol has."""
+
+    initial_states: str | None = None
+    """A range instead of the first so many: `40:50` is 40 to 49. For states that no demonstration used."""
+
+    protocol: str = "handeye-2026"
+    """handeye-2026, openvla-2024, oft-2025 or openpi-2025: horizon, settling, scenes, camera size, replanning."""
+
+    seed: int | None = None
+    """Of the scene stream. Default: the protocol's."""
+
+    workers: int = 2
+    """Simulator processes. The records do not depend on it."""
+
+    out: Path | None = None
+    """The run's directory. Default: runs/eval-..., named after what is evaluated: the same command finds it."""
+
+    videos: Literal["none", "failures", "all"] = "none"
+    """Which episodes leave an mp4 of the agentview camera."""
+
+    allow_errors: bool = False
+    """Print a rate although some episodes ended in an error of ours. It is over the others."""
+
+    attempts: int = 3
+    """How often an episode is tried when its worker dies, hangs or raises, before its outcome is `error`."""
+
+    hang_after: float = 300.0
+    """Seconds without a sign from a worker after which it is killed and its episode tried again."""
+
+    arithmetic: Literal["bitwise", "fast"] = "bitwise"
+    """`bitwise` repeats the reference's controller to the last bit; `fast` differs by less than 1e-9."""
+
+    backend: Backend = "auto"
+    """Graphics library: the first of EGL, OSMesa, GLFW that renders a frame, or the one named."""
+
+    allow_mujoco: bool = False
+    """Run with a MuJoCo outside the supported range. Every result says so."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("workers", self.workers), ("attempts", self.attempts), ("episodes", self.episodes)):
+            if value is not None and value < 1:
+                raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
+        if self.hang_after <= 0:
+            raise UserError(f"--hang-after {self.hang_after} is not a time.", fix="give seconds, such as 300")
+        if self.initial_states is not None and self.episodes is not None:
+            raise UserError(
+                "--episodes and --initial-states were both given.",
+                why="each says which initial states are used",
+                fix="leave one out; --initial-states 0:10 is the same as --episodes 10",
+            )
+        self.state_range()
+
+    def state_range(self) -> tuple[int, int | None]:
+        """First initial state, and one past the last; None: as many as the protocol has."""
+        if self.initial_states is None:
+            return 0, self.episodes
+        first, colon, end = self.initial_states.partition(":")
+        if not (first.isdecimal() and (end.isdecimal() if colon else True)) or (colon and int(end) <= int(first)):
+            raise UserError(
+                f"--initial-states {self.initial_states} is not a range.", fix="write 40:50 for 40 to 49, or 7 for one"
+            )
+        return int(first), int(end) if colon else int(first) + 1

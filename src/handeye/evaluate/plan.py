@@ -1,0 +1,211 @@
+"""What an evaluation is, settled before its first episode and written first. A directory belongs to one plan."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+from handeye import __version__
+from handeye.conventions import libero
+from handeye.conventions.spec import Specs, require_same
+from handeye.errors import UserError
+from handeye.evaluate.config import EvaluateConfig
+from handeye.evaluate.video import CAMERA
+from handeye.protocols.presets import protocol as preset
+from handeye.protocols.protocol import Protocol, differences
+from handeye.records import provenance, read_json, sha256_json, write_json
+from handeye.sim import suites
+from handeye.sim.config import SimConfig
+from handeye.sim.suites import Task
+from handeye.types import EpisodeId, Policy
+
+PLAN = "plan.json"
+FORMAT = "handeye-evaluation-1"
+VIDEO_SIZE = 256
+"""Pixels of a video where nobody else says how large images are: the baselines and the expert."""
+
+
+class DeclaredPolicy(Policy, Interface):
+    """A policy that says what its numbers mean."""
+
+    @property
+    def specs(self) -> Specs: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which episodes of what, and everything that can change how they end."""
+
+    suite: str
+    tasks: tuple[Task, ...]
+    initial_states: tuple[int, ...]
+    protocol: Protocol
+    """With the seed and the camera size that this run uses."""
+
+    address: str
+    """The policy as it was named."""
+
+    policy: Mapping[str, Any]
+    """What it is: the digest of a checkpoint's manifest, or the name of a built-in; and its specs."""
+
+    cameras: tuple[str, ...] | None
+    """What the policy looks through; None: it does not look at all (the expert)."""
+
+    sim: SimConfig
+    versions: Mapping[str, Any]
+
+    @property
+    def episodes(self) -> tuple[EpisodeId, ...]:
+        return tuple(
+            EpisodeId(
+                suite=self.suite,
+                task=task.index,
+                initial_state=state,
+                stream=self.protocol.stream,
+                seed=self.protocol.seed,
+            )
+            for task in self.tasks
+            for state in self.initial_states
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change an outcome, and nothing else: not the workers, the videos or the folder."""
+        return {
+            "format": FORMAT,
+            "suite": self.suite,
+            "tasks": [{"index": task.index, "name": task.name, "language": task.language} for task in self.tasks],
+            "initial_states": list(self.initial_states),
+            "protocol": self.protocol.to_json(),
+            "policy": dict(self.policy),
+            "simulator": {
+                "arithmetic": self.sim.arithmetic,
+                "cameras": list(self.cameras or ()),
+                "backend": self.sim.backend if self.cameras else None,
+                "outside_supported_range": self.sim.allow_mujoco,
+            },
+            "versions": dict(self.versions),
+        }
+
+    @property
+    def default_folder(self) -> Path:
+        """Named after what is evaluated: the same command finds it again, another one does not."""
+        words = [Path(self.address).resolve().name if self.policy.get("manifest") else self.address]
+        words += [self.suite, self.protocol.name, sha256_json(self.identity())[:8]]
+        return Path("runs") / ("eval-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(words)))
+
+    def claim(self, out: Path) -> None:
+        """Write the plan into a new directory, or make sure that the one there is this one."""
+        identity = self.identity()
+        if not (out / PLAN).exists():
+            if (out / "episodes.jsonl").exists():
+                raise UserError(
+                    f"{out} has episodes but no {PLAN}.",
+                    why="nothing says what they are of",
+                    fix="choose another --out",
+                )
+            write_json(out / PLAN, {"identity": identity, "address": self.address, "provenance": provenance()})
+            return
+        there = read_json(out / PLAN, what="the run's plan")
+        differing = list(differences(there.get("identity"), identity))
+        if differing:
+            raise UserError(
+                f"{out} belongs to another evaluation.",
+                why="there | asked for now: " + "; ".join(differing),
+                fix="choose another --out, or leave it out: the default is named after what is evaluated",
+            )
+
+
+def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
+    """Everything is looked up and compared here, before a directory is made or a simulator started."""
+    tasks = _tasks(config)
+    states = _initial_states(config, tasks)
+    protocol = preset(config.protocol)
+    protocol.horizon(config.suite)
+    cameras = None if policy is None else policy.specs.image.cameras
+    size = _camera_size(protocol, policy)
+    protocol = replace(
+        protocol,
+        seed=protocol.seed if config.seed is None else config.seed,
+        camera_size=size if cameras else protocol.camera_size,
+    )
+    _check_specs(config, policy, size)
+    filmed = () if config.videos == "none" else (CAMERA,)
+    sim = SimConfig(
+        camera_size=size,
+        cameras=tuple(dict.fromkeys((*(cameras or ()), *filmed))),
+        arithmetic=config.arithmetic,
+        backend=config.backend,
+        allow_mujoco=config.allow_mujoco,
+    )
+    described = _describe(config.policy, policy)
+    packages = ("numpy", "mujoco", "torch") if described.get("manifest") else ("numpy", "mujoco")
+    return Plan(
+        suite=config.suite,
+        tasks=tasks,
+        initial_states=states,
+        protocol=protocol,
+        address=config.policy,
+        policy=described,
+        cameras=cameras,
+        sim=sim,
+        versions={"handeye": __version__, **provenance(packages)["packages"]},
+    )
+
+
+def _tasks(config: EvaluateConfig) -> tuple[Task, ...]:
+    known = suites.tasks(config.suite)
+    if not config.tasks:
+        return known
+    if len(set(config.tasks)) < len(config.tasks):
+        raise UserError("--tasks names a task twice.", fix="name each task once")
+    return tuple(suites.task(config.suite, index) for index in config.tasks)
+
+
+def _initial_states(config: EvaluateConfig, tasks: tuple[Task, ...]) -> tuple[int, ...]:
+    there = min(suites.initial_state_count(task) for task in tasks)
+    first, end = config.state_range()
+    if end is None:
+        end = min(preset(config.protocol).initial_states, there)
+    if end > there:
+        raise UserError(
+            f"There is no initial state {end - 1} for every task asked for.",
+            why=f"{config.suite} has {there} per task, 0 to {there - 1}",
+            fix="ask for fewer with --episodes or --initial-states",
+        )
+    return tuple(range(first, end))
+
+
+def _camera_size(protocol: Protocol, policy: DeclaredPolicy | None) -> int:
+    if protocol.camera_size != "policy":
+        return protocol.camera_size
+    if policy is None or not policy.specs.image.cameras:
+        return VIDEO_SIZE
+    return policy.specs.image.height
+
+
+def _check_specs(config: EvaluateConfig, policy: DeclaredPolicy | None, size: int) -> None:
+    """What the policy means by its numbers is what the simulator means by them. Every suite speaks LIBERO's."""
+    if policy is None:
+        return
+    here, there = f"the policy {config.policy}", f"the simulator of {config.suite} under {config.protocol}"
+    wanted, simulator = policy.specs, libero.specs(camera_size=size)
+    require_same(wanted.action, simulator.action, here=here, there=there)
+    require_same(wanted.proprio, simulator.proprio, here=here, there=there)
+    if wanted.image.cameras:
+        seen = simulator.image.only(wanted.image.cameras, here=there)
+        require_same(wanted.image, seen, here=here, there=there)
+
+
+def _describe(address: str, policy: DeclaredPolicy | None) -> dict[str, Any]:
+    specs = None if policy is None else policy.specs.to_json()
+    for manifest in (Path(address, "manifest.json"), Path(address, "final", "manifest.json")):
+        if policy is not None and manifest.is_file():
+            value = read_json(manifest, what="a checkpoint's manifest")
+            digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+            return {"manifest": digest, "family": value.get("family"), "step": value.get("step"), "specs": specs}
+    return {"name": address, "specs": specs}

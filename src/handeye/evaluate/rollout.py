@@ -1,0 +1,97 @@
+"""One episode, one result. The only place that decides success."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol as Interface
+from typing import runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from handeye.evaluate.video import EVERY, Film
+from handeye.protocols.protocol import Protocol
+from handeye.types import Env, EpisodeId, Observation
+
+
+@runtime_checkable
+class Mind(Interface):
+    """Where a rollout's actions come from."""
+
+    @property
+    def cameras(self) -> Sequence[str] | None:
+        """What it looks through; None: it never looks, because it knows the simulator's state."""
+        ...
+
+    def begin(self, episode: EpisodeId) -> None: ...
+
+    def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:
+        """The next actions, in the environment's convention."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """How an episode went, as far as the simulator can tell."""
+
+    success: bool
+    steps: int
+    questions: int
+    hashes: dict[str, str | None]
+
+
+def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, film: Film | None = None) -> Rollout:
+    """Settle, then ask and act until the goal holds or the horizon is reached. Images are made only for those who look:
+    the policy when its chunk has run out, the film every few steps."""
+    horizon, looks = protocol.horizon(episode.suite), mind.cameras is not None
+
+    def filmed(step: int) -> bool:
+        return film is not None and step % EVERY == 0
+
+    env.reset(episode)
+    hashes: dict[str, str | None] = {**env.hashes(), "observation": None}
+    settle = np.array(protocol.settle_action)
+    for left in reversed(range(protocol.settle_steps)):
+        env.step(settle, look=left == 0 and (looks or filmed(0)))
+    mind.begin(episode)
+    queue: deque[Float[np.ndarray, "A"]] = deque()
+    executed = hashlib.sha256()
+    success, steps, questions = False, 0, 0
+    while steps < horizon and not success:
+        asking = not queue
+        seen = None
+        if filmed(steps) or (asking and looks):
+            seen = env.observe(seed=episode.number(f"noise/{questions}"))
+        if film is not None and seen is not None and filmed(steps):
+            film.add(seen)
+        if asking:
+            shown = replace(seen, images={name: seen.images[name] for name in mind.cameras or ()}) if seen else None
+            if shown is not None and looks and questions == 0:
+                hashes["observation"] = _digest(shown)
+            queue.extend(_executable(mind.answer(shown if looks else None), protocol))
+            questions += 1
+        action = queue.popleft()
+        executed.update(action.tobytes())
+        steps += 1
+        success = env.step(action, look=filmed(steps) or (looks and not queue)).success
+    hashes["actions"] = executed.hexdigest()
+    return Rollout(success=success, steps=steps, questions=questions, hashes=hashes)
+
+
+def _executable(actions: Float[np.ndarray, "T A"], protocol: Protocol) -> Float[np.ndarray, "t A"]:
+    """As many actions as the protocol executes of a chunk, in float64: the simulator's numbers."""
+    if not np.isfinite(actions).all():
+        raise ValueError(f"the policy answered with numbers that are not finite: {actions.tolist()}")
+    count = len(actions) if protocol.replan_steps == "chunk" else protocol.replan_steps
+    return actions[:count].astype(np.float64)
+
+
+def _digest(observation: Observation) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(observation.images):
+        digest.update(name.encode() + np.ascontiguousarray(observation.images[name]).tobytes())
+    digest.update(observation.proprio.tobytes() + observation.prompt.encode())
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""Rates with intervals. Two questions, two answers: on these tasks (Wilson), and on tasks like them (clustered)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Successes among the episodes that ended without an error, with the 95 % Wilson interval."""
+
+    successes: int
+    episodes: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """NaN without episodes."""
+        return self.successes / self.episodes if self.episodes else math.nan
+
+    def __str__(self) -> str:
+        if not self.episodes:
+            return "no episode"
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def rate(successes: int, episodes: int) -> Rate:
+    low, high = wilson(successes, episodes)
+    return Rate(successes=successes, episodes=episodes, low=low, high=high)
+
+
+def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a proportion: right about as often as it claims, also near 0 and 1 and for few episodes."""
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"{successes} successes of {episodes} episodes")
+    if episodes == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(successes, episodes).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustered:
+    """The mean over episodes, with tasks as the unit: what another draw of tasks of this kind might give."""
+
+    rate: float
+    standard_error: float
+    low: float
+    high: float
+
+
+def clustered(by_task: Mapping[int, Sequence[bool]], *, confidence: float = 0.95) -> Clustered | None:
+    """Cluster-robust standard error with the finite-cluster correction k / (k - 1), Student's t with k - 1 degrees of
+    freedom, cut at 0 and 1. None with fewer than two tasks, where nothing can be said."""
+    tasks = [outcomes for outcomes in by_task.values() if outcomes]
+    if len(tasks) < 2:
+        return None
+    episodes = sum(len(outcomes) for outcomes in tasks)
+    mean = sum(sum(outcomes) for outcomes in tasks) / episodes
+    squares = sum((sum(outcomes) - mean * len(outcomes)) ** 2 for outcomes in tasks)
+    error = math.sqrt(squares * len(tasks) / (len(tasks) - 1)) / episodes
+    half = float(stats.t.ppf((1 + confidence) / 2, len(tasks) - 1)) * error
+    return Clustered(rate=mean, standard_error=error, low=max(0.0, mean - half), high=min(1.0, mean + half))

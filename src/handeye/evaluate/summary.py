@@ -1,0 +1,67 @@
+"""The figures of a run, computed from its records: can be thrown away and made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.statistics import Rate, clustered, rate
+from handeye.types import EpisodeId
+
+SUMMARY = "summary.json"
+
+
+def rate_of(results: Sequence[EpisodeResult]) -> Rate:
+    """Over the episodes that ended without an error."""
+    valid = [result for result in results if result.outcome != "error"]
+    return rate(sum(result.outcome == "success" for result in valid), len(valid))
+
+
+def summarise(planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) -> dict[str, Any]:
+    """`planned` decides what counts: lines of other episodes are no part of the run."""
+    results = [found[episode.key] for episode in planned if episode.key in found]
+    by_task: dict[int, list[EpisodeResult]] = {}
+    for result in results:
+        by_task.setdefault(result.episode.task, []).append(result)
+    outcomes = {
+        task: [result.outcome == "success" for result in of_task if result.outcome != "error"]
+        for task, of_task in by_task.items()
+    }
+    overall, errors = rate_of(results), sum(result.outcome == "error" for result in results)
+    over_tasks = clustered(outcomes)
+    return {
+        "complete": len(results) == len(planned) and not errors,
+        "planned": len(planned),
+        "errors": errors,
+        "rate": _numbers(overall),
+        "over_tasks": None if over_tasks is None else asdict(over_tasks),
+        "if_errors_were": {
+            "failures": overall.successes / len(results) if results else None,
+            "successes": (overall.successes + errors) / len(results) if results else None,
+        },
+        "tasks": {
+            str(task): {
+                **_numbers(rate_of(of_task)),
+                "errors": sum(result.outcome == "error" for result in of_task),
+                "median_steps_to_success": _median_steps(of_task),
+            }
+            for task, of_task in sorted(by_task.items())
+        },
+    }
+
+
+def _numbers(found: Rate) -> dict[str, Any]:
+    return {
+        "successes": found.successes,
+        "episodes": found.episodes,
+        "rate": found.value if found.episodes else None,
+        "wilson_95": [found.low, found.high],
+    }
+
+
+def _median_steps(results: Sequence[EpisodeResult]) -> float | None:
+    steps = [result.steps for result in results if result.outcome == "success"]
+    return float(median(steps)) if steps else None
