@@ -1,0 +1,54 @@
+"""Which MuJoCo the numbers are about, and what goes wrong with another."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import Any
+
+from handeye import console
+from handeye.errors import UserError
+
+LOWEST, BELOW = (3, 2, 3), (3, 3, 3)
+"""Supported: LOWEST <= version < BELOW. 3.2.3 and 3.3.2 agree to 1e-11 on the reference trajectories."""
+
+TROUBLES = (
+    ((0,), LOWEST, "older than 3.2.3: never compared with the reference"),
+    ((3, 3, 3), (3, 4, 0), "from 3.3.3 the floor is rendered darker (OpenVLA on LIBERO-Object: 88 % -> 68 %)"),
+    (
+        (3, 4, 0),
+        (99,),
+        "from 3.4.0 stored scenes settle differently (the bowl of LIBERO-Spatial task 5 slides off its ramekin: "
+        "98 % -> 12 %), and the floor is rendered darker (OpenVLA on LIBERO-Object: 88 % -> 68 %)",
+    ),
+)
+"""(from, below, what happens). Sources: RLinf pull request 1496 and issue 1460; design.md section 4."""
+
+
+def installed() -> str:
+    """MuJoCo's version, without importing it."""
+    try:
+        return metadata.version("mujoco")
+    except metadata.PackageNotFoundError:
+        raise UserError("MuJoCo is not installed.", fix='pip install "handeye[sim]"') from None
+
+
+def trouble(version: str) -> str:
+    """What is wrong with this version; empty if it is supported."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return next((what for low, high, what in TROUBLES if low <= numbers < high), "")
+
+
+def require(*, allow: bool = False) -> dict[str, Any]:
+    """The installed version, as results record it. Outside the range an error, or with `allow` a warning."""
+    version = installed()
+    problem = trouble(version)
+    if problem and not allow:
+        raise UserError(
+            f"MuJoCo {version} is outside the supported range (>=3.2.3, <3.3.3).",
+            why=problem,
+            fix='pip install "mujoco==3.3.2"; or --allow-mujoco, which every result will mention',
+        )
+    if problem:
+        console.warn(f"MuJoCo {version} was allowed although {problem}")
+    return {"mujoco": version, "supported": not problem, "trouble": problem}
