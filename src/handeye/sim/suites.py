@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from handeye.errors import UserError, unknown
 from handeye.sim.config import SimConfig
@@ -38,6 +38,7 @@ SUITES = {
 Outside code is named by its import path: `--suite my_lab.suite`."""
 
 
+@runtime_checkable
 class Suite(Protocol):
     """What such a module offers."""
 
