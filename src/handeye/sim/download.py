@@ -74,7 +74,8 @@ class Server:
         if start:
             request.add_header("Range", f"bytes={start}-")
         try:
-            return cast(http.client.HTTPResponse, urllib.request.urlopen(request, timeout=self.timeout))
+            opener = urllib.request.build_opener()  # a new one reads the proxy variables as they are now
+            return cast(http.client.HTTPResponse, opener.open(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _WORTH_ANOTHER_TRY:

@@ -11,7 +11,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class DataSet:
     name: str
     revision: str
     files: dict[str, Expected]
-    server: Server = field(default_factory=_server)
+    server: Server
 
     def get(self, paths: Sequence[str], root: Path, *, advance: Callable[[int], None]) -> None:
         """Those of `paths` that are not there yet. An error names the first file that failed; the others are kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def save(path: Path, states: States) -> None:
 def load(path: Path) -> States:
     """Of a file that `save` wrote."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             states = file["states"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         _refuse(path, str(error))
@@ -102,13 +103,21 @@ def _unpickle(content: bytes) -> object:
                 raise pickle.UnpicklingError(f"it asks for {module}.{name}; only plain NumPy arrays are allowed")
             return names[module, name]
 
-    first: object = Unpickler(file).load()
-    if first != _LEGACY_MAGIC:
+    def load() -> object:
+        start = file.tell()
+        for opcode, argument, _ in pickletools.genops(file):
+            # The unpickler makes room for as many values as the largest number it is told to remember one under.
+            if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= len(content):
+                raise pickle.UnpicklingError(f"it counts to {argument} in {len(content)} bytes")
+        file.seek(start)
+        found: object = Unpickler(file).load()
+        return found
+
+    if (first := load()) != _LEGACY_MAGIC:
         return first
-    for _ in ("protocol version", "facts about the machine that wrote it"):
-        Unpickler(file).load()
-    legacy: object = Unpickler(file).load()
-    return legacy
+    load()  # the protocol's version
+    load()  # facts about the machine that wrote it
+    return load()
 
 
 def _allowed_names() -> dict[tuple[str, str], Callable[..., object]]:
