@@ -79,6 +79,13 @@ class FakeEnv:
     def success(self) -> bool:
         return bool(np.linalg.norm(self._target - self._point) < REACH)
 
+    def state(self) -> Float[np.ndarray, "D"]:
+        return np.concatenate([[float(self._steps)], self._point, self._target])
+
+    def proprio(self) -> Float[np.ndarray, "16"]:
+        """Laid out as TaskEnv's: the end effector is the point, and looks the same way for ever."""
+        return np.concatenate([self._point, [0, 0, 0, 0, 1], np.zeros(9)])
+
     def observe(self, *, seed: int = 0) -> Observation:
         if not self._announced:
             raise RuntimeError("nobody announced a look before the last step")
