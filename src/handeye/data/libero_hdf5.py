@@ -235,6 +235,7 @@ def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> Dem
             f"actions[{step}, {dimension}] is {actions[step, dimension]}; "
             f"LIBERO's actions lie in [{ACTION.low:g}, {ACTION.high:g}]",
         )
+    _check_observed(vectors["joint_states"], vectors["states"][:, 1:8], observed, where)
     if observed == "after" and len(actions) < 2:
         raise _bad(where, "it has one step, and what was seen before it was not recorded")
     stored = {ours: _array(demo, f"obs/{name}", where) for ours, name in HDF5_IMAGES.items()} if images else {}
@@ -286,6 +287,21 @@ def _observed(attributes: Mapping[str, Any], path: Path) -> Observed:
     if said not in ("before", "after"):
         raise _bad(str(path), f"attribute {OBSERVED} is {said!r}, neither before nor after")
     return said
+
+
+def _check_observed(seen: np.ndarray, arm: np.ndarray, observed: Observed, where: str) -> None:
+    """The joints that were observed against those of the simulator's states: in row t they are the arm before action t,
+    or after it, which is (nearly) row t + 1 of the states. On the goldens the wrong one is 24 times as far away."""
+    if len(seen) < 2 or arm.shape[1] < 7:
+        return
+    away = {"before": np.abs(seen - arm).mean(), "after": np.abs(seen[:-1] - arm[1:]).mean()}
+    other: Observed = "before" if observed == "after" else "after"
+    if away[other] * 4 < away[observed]:
+        raise UserError(
+            f"{where} was observed {other} each action, but the file is read as observed {observed}.",
+            why=f"its joint_states are {away[other]:.2g} rad from the states then, {away[observed]:.2g} rad otherwise",
+            fix=f"say so in the file: set the attribute {OBSERVED} of its group data to '{other}'",
+        )
 
 
 def _bad(where: str, why: str) -> UserError:
