@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 if TYPE_CHECKING:
     import mujoco
@@ -128,7 +131,9 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A compiled model and what its parts mean. Never modified: environments copy the model."""
+    """A compiled model and what its parts mean. The model is shared by all environments of the scene in this process
+    (it holds up to 140 MB of textures); the few arrays that an episode changes are in `pristine` as compiled, and
+    every environment writes its own before it simulates."""
 
     problem: Problem
     model: "mujoco.MjModel"
@@ -144,3 +149,19 @@ class Scene:
         default=(0.0, -0.161037389, 0.0, -2.44459747, 0.0, 2.2267522, 0.7853981633974483)
     )
     """The arm's joints after a reset. 0.7853...: pi/4."""
+
+    def __post_init__(self) -> None:
+        if self.model not in _PRISTINE:
+            _PRISTINE[self.model] = {name: getattr(self.model, name).copy() for name in EPISODE_ARRAYS}
+
+    @property
+    def pristine(self) -> Mapping[str, np.ndarray]:
+        """Array of the model -> its values before any episode."""
+        return _PRISTINE[self.model]
+
+
+EPISODE_ARRAYS = ("body_pos", "body_quat", "site_rgba")
+"""What an episode changes in a model: where fixtures stand, and which sites are seen."""
+
+_PRISTINE: WeakKeyDictionary["mujoco.MjModel", Mapping[str, np.ndarray]] = WeakKeyDictionary()
+"""By model, not by scene: tasks that differ only in their words share a model."""
