@@ -91,11 +91,11 @@ def test_what_is_no_table_of_states(value: object, why: str) -> None:
 @pytest.mark.parametrize("wrap", [torch_zip, legacy, bytes])
 def test_cut_anywhere_or_with_any_byte_changed_it_never_crashes(wrap) -> None:
     whole = wrap(pickle.dumps(STATES, 2))
-    for end in range(0, len(whole) - len(pickle.dumps([], 2))):  # the last list of the legacy layout is not read
+    for end in range(0, len(whole) - len(pickle.dumps([], 2)), 9):  # the last list of the legacy layout is not read
         with pytest.raises(UserError):
             init_states.parse(whole[:end], source="here")
     rng = np.random.default_rng(0)
-    for _ in range(500):
+    for _ in range(60):
         changed = bytearray(whole)
         changed[rng.integers(len(whole))] = rng.integers(256)
         with contextlib.suppress(UserError):

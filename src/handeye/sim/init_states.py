@@ -107,7 +107,7 @@ def _unpickle(content: bytes) -> object:
         start = file.tell()
         for opcode, argument, _ in pickletools.genops(file):
             # The unpickler makes room for as many values as the largest number it is told to remember one under.
-            if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= argument <= len(content):
+            if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= (argument or 0) <= len(content):
                 raise pickle.UnpicklingError(f"it counts to {argument} in {len(content)} bytes")
         file.seek(start)
         found: object = Unpickler(file).load()
