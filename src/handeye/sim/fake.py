@@ -53,7 +53,8 @@ class FakeEnv:
 
     def __init__(self, task: Task, config: SimConfig) -> None:
         self.task, self.config = task, config
-        self._point = self._target = np.full(2, 0.5)
+        self._point: np.ndarray = np.full(2, 0.5)
+        self._target: np.ndarray = self._point
         self._episode: EpisodeId | None = None
         self._scene = ""
         self._steps = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 
 Value = str | float | Iterable[float]
+Attributes = dict[str, Value]
 
 
 def element(tag: str, /, **attributes: Value) -> ElementTree.Element:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from handeye.sim.mjcf import add, element
+from handeye.sim.mjcf import Attributes, add, element
 
 Vector = tuple[float, float, float]
 
@@ -59,10 +59,10 @@ MOTOR_LIMITS = (80.0,) * 5 + (12.0,) * 2
 
 GRIPPER_FRAME = 0.0970  # hand to grip site, between the finger tips (m): LIBERO's
 FINGER_FRAME = 0.0524  # hand to finger joints (m)
-INVISIBLE = {"contype": 0, "conaffinity": 0, "group": 1}
+INVISIBLE: Attributes = {"contype": 0, "conaffinity": 0, "group": 1}
 """Visual geoms: drawn, weightless, untouchable."""
 
-PASSIVE = {"contype": 0, "conaffinity": 1, "group": 0, "rgba": (0, 0.5, 0, 1)}
+PASSIVE: Attributes = {"contype": 0, "conaffinity": 1, "group": 0, "rgba": (0, 0.5, 0, 1)}
 """Collides with the table and with objects, not with the robot itself."""
 
 
@@ -88,7 +88,7 @@ def robot(base: Sequence[float]) -> Element:
         )
         _dynamics(link, number)
         for index, (start, end, radius, material) in enumerate(CAPSULES[number - 1]):
-            shape = {"kind": "capsule", "fromto": (*start, *end), "size": radius}
+            shape: Attributes = {"kind": "capsule", "fromto": (*start, *end), "size": radius}
             name = f"robot0_link{number}_{index}"
             add(link, "geom", name=f"{name}_vis", material=material, **INVISIBLE, **shape)
             add(link, "geom", name=f"{name}_collision", **PASSIVE, **shape)
@@ -109,7 +109,7 @@ def _dynamics(link: Element, number: int) -> None:
 
 
 def _cylinder(body: Element, name: str, start: Vector, end: Vector, radius: float, material: str) -> None:
-    shape = {"kind": "cylinder", "fromto": (*start, *end), "size": radius}
+    shape: Attributes = {"kind": "cylinder", "fromto": (*start, *end), "size": radius}
     add(body, "geom", name=f"{name}_vis", material=material, **INVISIBLE, **shape)
     add(body, "geom", name=f"{name}_collision", **PASSIVE, **shape)
 
@@ -126,7 +126,7 @@ def hand() -> Element:
     add(gripper, "inertial", pos=(0, 0, 0.05), mass=0.1, diaginertia=(0.0001, 0.0001, 0.0001))
     add(gripper, "site", name="gripper0_ft_frame", size=0.01, rgba=(1, 0, 0, 0), group=1)
     # The hand's long side lies along the fingers' travel: x of this frame, y of the hand's.
-    palm = {"kind": "box", "size": (0.1, 0.03, 0.025), "pos": (0, 0, 0.035)}
+    palm: Attributes = {"kind": "box", "size": (0.1, 0.03, 0.025), "pos": (0, 0, 0.035)}
     for index, (thick, low, high) in enumerate(((0.027, 0.01, 0.04), (0.018, 0.04, 0.06))):  # the camera sees past it
         add(gripper, "geom", name=f"gripper0_hand{index}_visual", material="shell", kind="box",
             size=(0.1, thick, (high - low) / 2), pos=(0, 0, (high + low) / 2), **INVISIBLE)  # fmt: skip
@@ -144,9 +144,9 @@ def _finger(gripper: Element, number: int, side: str, sign: int) -> None:
     add(body, "inertial", pos=(0, 0.01 * sign, 0.03), mass=0.1, diaginertia=(0.0001, 0.0001, 0.0001))
     add(body, "joint", name=f"gripper0_finger_joint{number}", kind="slide", axis=(0, 1, 0), limited="true",
         range=(0.0, 0.04) if sign > 0 else (-0.04, 0.0), damping=100, armature=1, frictionloss=1)  # fmt: skip
-    # Inner face 0.5 mm past the middle when shut, tips 9.2 mm past the grip site: LIBERO's finger, so grasps carry over.
-    arm = {"kind": "box", "size": (0.009, 0.008, 0.0165), "pos": (0, 0.0125 * sign, 0.0165)}
-    tip = {"kind": "box", "size": (0.009, 0.005, 0.0104), "pos": (0, 0.0045 * sign, 0.0434)}
+    # Inner face 0.5 mm past the middle when shut, tips 9.2 mm past the grip site: LIBERO's finger, so grasps fit both.
+    arm: Attributes = {"kind": "box", "size": (0.009, 0.008, 0.0165), "pos": (0, 0.0125 * sign, 0.0165)}
+    tip: Attributes = {"kind": "box", "size": (0.009, 0.005, 0.0104), "pos": (0, 0.0045 * sign, 0.0434)}
     add(body, "geom", name=f"gripper0_finger{number}_visual", material="trim", **INVISIBLE, **arm)
     add(body, "geom", name=f"gripper0_finger{number}_tip_visual", material="rubber", **INVISIBLE, **tip)
     add(body, "geom", name=f"gripper0_finger{number}_collision", **PASSIVE, **arm)
@@ -171,7 +171,7 @@ def actuators() -> list[Element]:
             ctrlrange=span,
             forcelimited="true",
             forcerange=(-20, 20),
-        )  # fmt: skip
+        )
         for i, span in enumerate(((0.0, 0.04), (-0.04, 0.0)), start=1)
     ]
     return motors + servos

@@ -1,4 +1,4 @@
-"""Composes a tabletop task's model: room, wooden table, cameras, robot and the parts of its layout. No files are read."""
+"""Composes a tabletop task's model: room, wooden table, cameras, robot, and what stands there. No files are read."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from handeye.sim.mjcf import add, document, element
+from handeye.sim.mjcf import Attributes, add, document, element
 from handeye.sim.tabletop_arm import INVISIBLE, actuators, materials, robot
 from handeye.sim.tabletop_parts import COLOURS, Made, make_part
 from handeye.sim.world import Place, Problem, Scene, Setting
 
-BASE = (-0.66, 0.0, 0.912)  # LIBERO's table scenes, like the table's size and height and the cameras below (facts 1.2-1.3)
+BASE = (
+    -0.66,
+    0.0,
+    0.912,
+)  # LIBERO's table scenes, like the table's size and height and the cameras below (facts 1.2-1.3)
 TABLE_TOP = 0.90
-AGENTVIEW = {
+AGENTVIEW: Attributes = {
     "pos": (0.6586131746834771, 0.0, 1.6103500240372423),
     "quat": (0.6380177736282349, 0.3048497438430786, 0.30484986305236816, 0.6380177736282349),
 }
-FRONTVIEW = {"pos": (1.0, 0.0, 1.48), "quat": (0.56, 0.43, 0.43, 0.56)}
+FRONTVIEW: Attributes = {"pos": (1.0, 0.0, 1.48), "quat": (0.56, 0.43, 0.43, 0.56)}
 DROP = 0.001
 """Things start this far above the table (m) and settle within a few control steps."""
 
@@ -50,7 +54,9 @@ def compose(problem: Problem) -> Scene:
     texture = wood()
     content = hashlib.sha256(xml.encode() + texture.tobytes() + mujoco.__version__.encode())
     places = [place for one in made for place in one.places]
-    places += [Place(name=name, owner=None) for name, region in problem.regions.items() if region.target == SETTING.arena]
+    places += [
+        Place(name=name, owner=None) for name, region in problem.regions.items() if region.target == SETTING.arena
+    ]
     return Scene(
         problem=problem,
         model=mujoco.MjModel.from_xml_string(xml, {"wood.png": _png(texture)}),
@@ -94,7 +100,16 @@ def model_xml(problem: Problem, made: Sequence[Made]) -> str:
 
 def _room(world: Element, problem: Problem) -> None:
     add(world, "geom", name="floor", kind="plane", size=(3, 3, 0.125), material="tiles", condim=3, group=1)
-    add(world, "geom", name="wall_rear_visual", kind="box", size=(0.02, 3, 1.5), pos=(-1.8, 0, 1.5), material="wall", **INVISIBLE)
+    add(
+        world,
+        "geom",
+        name="wall_rear_visual",
+        kind="box",
+        size=(0.02, 3, 1.5),
+        pos=(-1.8, 0, 1.5),
+        material="wall",
+        **INVISIBLE,
+    )
     table = add(world, "body", name="table", pos=(0, 0, TABLE_TOP - 0.025))
     add(table, "geom", name="table_collision", kind="box", size=(0.5, 0.6, 0.025), friction=(0.6, 0.005, 0.0001),
         rgba=(0.5, 0.5, 0, 1), group=0)  # fmt: skip
@@ -108,7 +123,9 @@ def _room(world: Element, problem: Problem) -> None:
             add(table, "site", name=name, kind="box", pos=((x0 + x1) / 2, (y0 + y1) / 2, 0.025),
                 size=((x1 - x0) / 2, (y1 - y0) / 2, 0.007), group=0, rgba=(0, 0, 0, 0))  # fmt: skip
     # One lamp above, one behind the camera's left shoulder: every face a camera sees is lit, each differently.
-    for index, (at, direction) in enumerate((((-0.3, 0.6, 3.0), (0.1, -0.2, -1)), ((2.0, -1.2, 2.2), (-1, 0.6, -0.75)))):
+    for index, (at, direction) in enumerate(
+        (((-0.3, 0.6, 3.0), (0.1, -0.2, -1)), ((2.0, -1.2, 2.2), (-1, 0.6, -0.75)))
+    ):
         add(world, "light", name=f"light{index + 1}", pos=at, dir=direction, diffuse=(0.55, 0.55, 0.53),
             specular=(0.2, 0.2, 0.2), castshadow="false", cutoff=90)  # fmt: skip
     add(world, "camera", name="frontview", mode="fixed", **FRONTVIEW)
@@ -123,7 +140,10 @@ def wood(size: int = 256, planks: int = 6) -> UInt8[np.ndarray, "H W 3"]:
     plank = np.floor(v * planks).astype(int)
     phase, shade = rng.uniform(0, 2 * np.pi, planks)[plank], rng.uniform(-0.05, 0.05, planks)[plank]
     bend = 0.35 * np.sin(2 * np.pi * u + phase) + 0.15 * np.sin(6 * np.pi * u + 2 * phase)
-    grain = np.sin(2 * np.pi * (7 * (v * planks % 1) + bend)) * 0.035 + np.sin(2 * np.pi * (23 * (v * planks % 1) + 2 * bend)) * 0.015
+    grain = (
+        np.sin(2 * np.pi * (7 * (v * planks % 1) + bend)) * 0.035
+        + np.sin(2 * np.pi * (23 * (v * planks % 1) + 2 * bend)) * 0.015
+    )
     light = 1 + shade + grain + rng.uniform(-0.015, 0.015, (size, size))
     light[(v * planks % 1) < 0.02] *= 0.82  # the joint between two planks
     return np.clip(np.array([214, 172, 124]) * light[..., None], 0, 255).astype(np.uint8)

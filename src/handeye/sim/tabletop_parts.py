@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from handeye.errors import unknown
-from handeye.sim.mjcf import Value, add, element
+from handeye.sim.mjcf import Attributes, Value, add, element
 from handeye.sim.tabletop_arm import INVISIBLE
 from handeye.sim.world import Articulation, Part, Place
 
@@ -27,14 +27,14 @@ COLOURS = {
     "brown": (0.45, 0.27, 0.14),
 }
 
-SOLID: dict[str, Value] = {
+SOLID: Attributes = {
     "group": 0,
     "solref": (0.008, 1),  # four physics steps: stiff enough not to sink, soft enough not to ring
     "solimp": (0.95, 0.99, 0.001),
     "friction": (0.95, 0.3, 0.1),  # LIBERO's objects
     "rgba": (0.8, 0.8, 0.8, 0.3),
 }
-SITE: dict[str, Value] = {"group": 0, "rgba": (0, 0, 0, 0)}
+SITE: Attributes = {"group": 0, "rgba": (0, 0, 0, 0)}
 TURNED = 0.26
 """Blocks are placed turned by up to 15 degrees (rad)."""
 
@@ -53,7 +53,9 @@ class Made:
 def make_part(category: str, name: str) -> Made:
     colour, _, shape = category.rpartition("_")
     if shape not in SHAPES or colour not in COLOURS:
-        raise unknown("tabletop category", category, (f"{c}_{s}" for c in COLOURS for s in SHAPES), fix="name one of these")
+        raise unknown(
+            "tabletop category", category, (f"{c}_{s}" for c in COLOURS for s in SHAPES), fix="name one of these"
+        )
     return SHAPES[shape](category, name, colour)
 
 
@@ -71,7 +73,7 @@ def _movable(body: Element, name: str, mass: float) -> None:
 
 
 def _solid(body: Element, name: str, size: Value, pos: Value = (0, 0, 0), yaw: float = 0.0) -> None:
-    turn: dict[str, Value] = {"quat": (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))} if yaw else {}
+    turn: Attributes = {"quat": (math.cos(yaw / 2), 0, 0, math.sin(yaw / 2))} if yaw else {}
     add(body, "geom", name=name, kind="box", size=size, pos=pos, **turn, **SOLID)
 
 

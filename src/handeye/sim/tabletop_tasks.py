@@ -95,7 +95,9 @@ class Described:
 
 
 def _on_plate(language: str, layout: Layout, thing: str, plate: str) -> Described:
-    return Described(language=language, layout=layout, goal=(("on", thing, f"{plate}_top_side"),), of_interest=(thing, plate))
+    return Described(
+        language=language, layout=layout, goal=(("on", thing, f"{plate}_top_side"),), of_interest=(thing, plate)
+    )
 
 
 def _in_tray(language: str, thing: str) -> Described:
@@ -123,9 +125,7 @@ TASKS = (
     _in_tray("put the ball in the tray", "green_ball_1"),
     _on_plate("put the left cube on the left plate", PLACES, "purple_cube_1", "gray_plate_1"),
     _on_plate("put the right cube on the right plate", PLACES, "purple_cube_2", "gray_plate_2"),
-    Described(
-        language="open the drawer", layout=DRAWER, goal=(("open", _DRAWER),), of_interest=(_CABINET,)
-    ),
+    Described(language="open the drawer", layout=DRAWER, goal=(("open", _DRAWER),), of_interest=(_CABINET,)),
     Described(
         language="close the drawer",
         layout=DRAWER,
@@ -141,7 +141,10 @@ TASKS = (
         of_interest=("yellow_cube_1", _CABINET),
     ),
     Described(
-        language="press the red button", layout=BUTTONS, goal=(("turnon", "red_button_1"),), of_interest=("red_button_1",)
+        language="press the red button",
+        layout=BUTTONS,
+        goal=(("turnon", "red_button_1"),),
+        of_interest=("red_button_1",),
     ),
 )
 
@@ -179,7 +182,7 @@ def problem(task: Described) -> Problem:
 
 def _owner(layout: Layout, argument: str) -> str:
     """The part that a part's or a site's name begins with."""
-    names = [name for name, *_ in (*layout.objects, *layout.fixtures)]
+    names = [name for name, _, _ in layout.objects] + [name for name, _, _, _ in layout.fixtures]
     return next(name for name in names if argument == name or argument.startswith(f"{name}_"))
 
 
