@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from handeye.errors import UserError
 from handeye.sim.config import Backend
@@ -16,7 +16,7 @@ from handeye.sim.config import Backend
 class EvaluateConfig:
     """Roll a policy out on a suite. The same command again goes on from the last finished episode."""
 
-    policy: Positional[str]
+    policy: Annotated[str, Positional, arg(metavar="POLICY")]
     """A checkpoint directory, or one of `expert` (scripted, sees the simulator's state), `zero`, `noise`."""
 
     suite: str

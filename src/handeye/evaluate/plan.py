@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
 from handeye import __version__
@@ -30,6 +30,7 @@ VIDEO_SIZE = 256
 """Pixels of a video where nobody else says how large images are: the baselines and the expert."""
 
 
+@runtime_checkable
 class DeclaredPolicy(Policy, Interface):
     """A policy that says what its numbers mean."""
 

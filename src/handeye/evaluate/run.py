@@ -90,15 +90,15 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
         rows.append([f"{task.index} {task.language}", f"{of_rate.successes}/{of_rate.episodes}", of_rate, errors or ""])
     table("", ["task", "succeeded", "rate [95 % Wilson]", "errors"], rows)
     everything = [found[episode.key] for episode in plan.episodes]
-    errors = [result for result in everything if result.outcome == "error"]
-    if errors and not config.allow_errors:
+    broken = [result for result in everything if result.outcome == "error"]
+    if broken and not config.allow_errors:
         raise UserError(
-            f"{len(errors)} of {len(everything)} episodes ended in an error of the simulator, so there is no rate.",
-            why=(errors[0].error or "").strip().splitlines()[-1],
+            f"{len(broken)} of {len(everything)} episodes ended in an error of the simulator, so there is no rate.",
+            why=(broken[0].error or "").strip().splitlines()[-1],
             fix="run the same command again to try them again, or add --allow-errors for a rate over the others",
         )
-    without = f", {len(errors)} errors left out" if errors else ""
-    say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(errors)} episodes{without}")
+    without = f", {len(broken)} errors left out" if broken else ""
+    say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(broken)} episodes{without}")
 
 
 def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:

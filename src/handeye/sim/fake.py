@@ -63,8 +63,9 @@ class FakeEnv:
     def reset(self, episode: EpisodeId) -> None:
         rng = np.random.default_rng(episode.number("scene"))
         self._point = rng.uniform(0.1, 0.9, 2)
-        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.45)
-        self._target = np.clip(self._point + distance * np.array([np.cos(angle), np.sin(angle)]), 0.05, 0.95)
+        inwards = np.arctan2(*(0.5 - self._point[::-1]))
+        angle, distance = inwards + rng.uniform(-np.pi / 4, np.pi / 4), rng.uniform(0.25, 0.45)
+        self._target = self._point + distance * np.array([np.cos(angle), np.sin(angle)])
         self._scene = hashlib.sha256(np.concatenate([self._point, self._target]).tobytes()).hexdigest()
         self._episode, self._steps, self._announced = episode, 0, True
 

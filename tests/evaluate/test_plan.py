@@ -1,0 +1,76 @@
+"""A plan holds what can change an outcome, and is settled before anything runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handeye.errors import UserError
+from handeye.evaluate.config import EvaluateConfig
+from handeye.evaluate.plan import make
+from handeye.policy.scripted import Noise
+
+
+def config(**flags: Any) -> EvaluateConfig:
+    return EvaluateConfig(**({"policy": "reacher", "suite": "fake", "episodes": 2} | flags))
+
+
+def test_the_policy_decides_camera_and_size_and_the_plan_says_so(reacher: Any) -> None:
+    plan = make(config(), reacher)
+    assert (plan.sim.camera_size, plan.sim.cameras) == (16, ("agentview", "wrist"))
+    assert plan.identity()["protocol"]["camera_size"] == 16
+    assert make(config(), Noise()).sim.cameras == ()
+    assert make(config(), None).cameras is None
+
+
+def test_a_video_adds_its_camera_and_changes_no_identity() -> None:
+    plain, filmed = make(config(), Noise()), make(config(videos="all"), Noise())
+    assert filmed.sim.cameras == ("agentview",)
+    assert filmed.identity() == plain.identity()
+    assert filmed.default_folder == plain.default_folder
+
+
+def test_identity_is_plain_json_and_names_every_episode_once(reacher: Any) -> None:
+    plan = make(config(), reacher)
+    assert json.loads(json.dumps(plan.identity())) == plan.identity()
+    keys = [episode.key for episode in plan.episodes]
+    assert len(keys) == len(set(keys)) == 8
+    assert keys[0] == "fake/0/init0/episode-0/0"
+
+
+@pytest.mark.parametrize(
+    "flags", [{"seed": 3}, {"episodes": 3}, {"tasks": (1,)}, {"arithmetic": "fast"}, {"allow_mujoco": True}]
+)
+def test_what_changes_an_outcome_changes_the_folder(flags: dict[str, Any]) -> None:
+    assert make(config(**flags), Noise()).default_folder != make(config(), Noise()).default_folder
+
+
+def test_a_checkpoint_is_known_by_its_manifest(tmp_path: Path, reacher: Any) -> None:
+    for name, step in (("a", 1), ("copy", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(json.dumps({"family": "tiny", "step": step}))
+    a, copy, b = (make(config(policy=str(tmp_path / name)), reacher) for name in ("a", "copy", "b"))
+    assert a.identity() == copy.identity(), "where it lies does not matter"
+    assert a.identity() != b.identity()
+    assert (a.policy["family"], a.policy["step"]) == ("tiny", 1)
+    assert "torch" in a.versions
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "says"),
+    [
+        ("action", {"high": 2.0}, "disagree on high"),
+        ("image", {"height": 32}, "disagree on image size"),
+        ("image", {"cameras": ("front",)}, "no camera called 'front'"),
+        ("proprio", {"parts": (("joints", 7),)}, "disagree on parts"),
+    ],
+)
+def test_conventions_must_agree(spec: str, change: dict[str, Any], says: str, reacher: Any) -> None:
+    other = replace(getattr(reacher.specs, spec), **change)
+    reacher.specs = replace(reacher.specs, **{spec: other})
+    with pytest.raises(UserError, match=says):
+        make(config(), reacher)
