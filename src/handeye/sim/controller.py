@@ -110,12 +110,14 @@ def _mass_index(model: mujoco.MjModel) -> np.ndarray:
 class Stepper:
     """Substeps in Python: every line is one of the reference's operations."""
 
-    name = "numpy"
-
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, arm: Arm) -> None:
         self.model, self.data, self.arm = model, data, arm
         self.algebra = lapack.algebra()
         self.polish = mujoco_version() < POLISHED_FROM
+        self.name = f"bitwise in numpy; {lapack.library().note}"
+
+    def start(self) -> None:
+        self.arm.start(self.model, self.data, self.algebra)
 
     def run(self, action: Float[np.ndarray, "7"], first: int, last: int) -> None:
         """Substeps `first`..`last` (1 to 25) of one control step; the action becomes a goal in the first."""
