@@ -1,0 +1,121 @@
+"""Folder -> model, all or nothing: nothing missing, nothing left over, nothing of another shape, nothing executed."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.manifest import Manifest
+from handeye.conventions.plain import from_plain
+from handeye.errors import UserError, unknown
+from handeye.models import FAMILIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model in evaluation mode, and what is known about it."""
+
+    manifest: Manifest
+    model: nn.Module
+
+
+def load(folder: Path, *, device: str = "cpu") -> Checkpoint:
+    """Digests, names, shapes and types are compared before a tensor is used."""
+    manifest = manifests.read(folder)
+    manifests.verify(folder, manifest.files)
+    tensors = read_tensors([folder / name for name in manifest.files if name.endswith(".safetensors")], device=device)
+    if len(tensors) != manifest.tensors:
+        raise UserError(
+            f"The checkpoint {folder} holds {len(tensors)} tensors.",
+            why=f"its manifest says {manifest.tensors}",
+            fix=manifests.REMAKE,
+        )
+    module = family(manifest.family)
+    config = from_plain(module.Config, dict(manifest.config), what=f"the model configuration in {folder}")
+    with torch.device("meta"):  # shapes only: the weights' memory is taken once, by the tensors just read
+        model: nn.Module = module.Model(config)
+    assign(model, tensors, what=str(folder))
+    return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
+
+
+def family(name: str) -> ModuleType:
+    """Only families of ours: a name in a downloaded file must not choose what is imported."""
+    if name not in FAMILIES:
+        raise unknown("model family", name, FAMILIES, fix="use one of these, or a version of handeye that has it")
+    return import_module(FAMILIES[name])
+
+
+def assign(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Make these tensors the model's own (no copy)."""
+    wanted = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
+    check_keys(wanted, {name: _kind(tensor) for name, tensor in tensors.items()}, what=what)
+    model.load_state_dict(dict(tensors), strict=True, assign=True)
+    if left := [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]:
+        raise RuntimeError(f"{left[0]} was never filled: make such a buffer in forward, or part of the state")
+
+
+def check_keys(
+    wanted: Mapping[str, str],
+    found: Mapping[str, str],
+    *,
+    what: str,
+    fresh: Sequence[str] = (),
+    dropped: Sequence[str] = (),
+) -> None:
+    """Compare names and kinds both ways. `fresh` and `dropped` are patterns the caller declares on purpose."""
+    missing = [k for k in wanted if k not in found and not any(fnmatch.fnmatchcase(k, p) for p in fresh)]
+    extra = [k for k in found if k not in wanted and not any(fnmatch.fnmatchcase(k, p) for p in dropped)]
+    other = [f"{k} is {found[k]}, not {wanted[k]}" for k in wanted if k in found and wanted[k] != found[k]]
+    if missing or extra or other:
+        raise UserError(
+            f"{what} does not fit the model: {len(missing)} tensors missing, {len(extra)} unexpected, "
+            f"{len(other)} of another shape or type.",
+            why="; ".join(
+                f"{title}: {', '.join(names)}"
+                for title, names in (("missing", missing), ("unexpected", extra), ("other", other))
+                if names
+            ),
+            fix="use the checkpoint with the family and configuration it was saved with",
+        )
+
+
+def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Tensor]:
+    """safetensors only: a format that cannot carry code. Shards must not repeat a name."""
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt", device=device) as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name in tensors:
+                        raise UserError(
+                            f"{path} repeats the tensor {name}.", why="another shard has it", fix=manifests.REMAKE
+                        )
+                    tensors[name] = file.get_tensor(name)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist.", fix="check the path") from None
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read as safetensors.", why=str(error), fix=manifests.REMAKE) from None
+    return tensors
+
+
+def model_config(module: ModuleType, values: Mapping[str, Any]) -> Any:
+    """A family's Config from the few fields that are given; the others keep their defaults."""
+    known = {field.name: field for field in fields(module.Config)}
+    for name in values:
+        if name not in known:
+            raise unknown(f"field of {module.__name__}'s Config", name, known, fix="the file says what each does")
+    return module.Config(**values)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

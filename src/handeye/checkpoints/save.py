@@ -1,0 +1,58 @@
+"""A checkpoint is written beside its place and moved there when whole: readers see all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from handeye.checkpoints.manifest import FILE, Manifest, describe
+from handeye.errors import UserError
+from handeye.records import write_json
+
+WEIGHTS = "model.safetensors"
+
+
+def save(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+    with whole_folder(folder) as part:
+        fill(part, manifest, tensors)
+
+
+def fill(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+    """Weights, then the manifest; its `files` and `tensors` are filled in from what was written."""
+    write_tensors(folder / WEIGHTS, tensors)
+    described = replace(manifest, files=describe(folder, [WEIGHTS]), tensors=len(tensors))
+    write_json(folder / FILE, described.to_json())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Contiguous copies on the CPU: tensors that share memory would be refused, and layouts are not kept."""
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yields a folder to fill; it takes the place of `folder` at the end, and not at all if anything went wrong."""
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():  # only what could not be read: whole ones are never written twice
+            shutil.rmtree(folder)
+        part.replace(folder)
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        shutil.rmtree(part, ignore_errors=True)
+        if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+            raise UserError(
+                f"Could not write {folder}.", why=str(error), fix="free some space, then run the same command again"
+            ) from error
+        raise

@@ -1,0 +1,186 @@
+"""Saves that training goes on from, to the bit, and the folder of a run that owns them.
+
+runs/NAME/
+├── config.json           what was asked, as understood
+├── data.json             which demonstrations, by digest
+├── provenance.json       versions, machine, command
+├── metrics.jsonl
+├── checkpoints/step-N/   a checkpoint like any other, and training/ (weights before averaging, optimizer, position)
+└── final/                the checkpoint to use; it is there when the run is finished
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.load import check_keys, read_tensors
+from handeye.checkpoints.manifest import File, Manifest, describe, verify
+from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
+from handeye.console import warn
+from handeye.data.loader import Batches
+from handeye.errors import UserError
+from handeye.records import read_json, write_json
+from handeye.train.config import TrainConfig
+from handeye.train.optimizer import Ema
+
+STATE = "state.safetensors"
+WITHOUT_CONSEQUENCE = {"out", "data", "keep", "memory_gb", "cache"}
+"""Fields that do not change the result. `data` is compared by its content."""
+
+
+@dataclass
+class Training:
+    """What changes while training. The schedule and all randomness are functions of the step and need no saving."""
+
+    model: nn.Module
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    batches: Batches
+    step: int = 0
+    seconds: float = 0.0
+
+
+# ---- saves -----------------------------------------------------------------------------------------------------------
+
+
+def save(run: Path, training: Training, manifest: Manifest, *, keep: int) -> None:
+    """The new one is whole before an old one goes."""
+    with whole_folder(run / "checkpoints" / f"step-{training.step}") as part:
+        (part / "training").mkdir()
+        write_tensors(part / "training" / STATE, _tensors(training))
+        state = {
+            "step": training.step,
+            "seconds": training.seconds,
+            "batches": training.batches.state(),
+            "file": asdict(describe(part / "training", [STATE])[STATE]),
+        }
+        write_json(part / "training" / "state.json", state)
+        fill(part, manifest, training.ema.model.state_dict())
+    for old in saves(run)[keep:]:
+        shutil.rmtree(old)
+
+
+def saves(run: Path) -> list[Path]:
+    """The newest first."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def restore(run: Path, training: Training) -> None:
+    """From the newest save that is whole; unchanged if there is none. A damaged one is said aloud and passed over."""
+    for folder in saves(run):
+        try:
+            state = read_json(folder / "training" / "state.json", what="a save to go on from")
+            verify(folder / "training", {STATE: File(**state["file"])})
+            verify(folder, manifests.read(folder).files)
+        except (UserError, KeyError, TypeError) as error:
+            warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
+            continue
+        _restore(
+            training, read_tensors([folder / "training" / STATE]), read_tensors([folder / WEIGHTS]), what=str(folder)
+        )
+        training.batches.restore(state["batches"])
+        training.step, training.seconds = state["step"], state["seconds"]
+        return
+
+
+def _tensors(training: Training) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in training.model.named_parameters()}
+    tensors = {f"model/{name}": tensor for name, tensor in training.model.state_dict().items()}
+    for parameter, state in training.optimizer.state.items():
+        tensors |= {f"optimizer/{names[id(parameter)]}/{key}": tensor for key, tensor in state.items()}
+    return tensors
+
+
+@torch.no_grad()
+def _restore(training: Training, tensors: Mapping[str, Tensor], averaged: Mapping[str, Tensor], *, what: str) -> None:
+    """Copied into what is there, so that memory layouts, which decide the order of sums, stay as they were."""
+    for target, source in (
+        (training.model, {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}),
+        (training.ema.model, averaged),
+    ):
+        wanted = {name: str(tuple(tensor.shape)) for name, tensor in target.state_dict().items()}
+        check_keys(wanted, {name: str(tuple(tensor.shape)) for name, tensor in source.items()}, what=what)
+        target.load_state_dict(dict(source))
+    for name, parameter in training.model.named_parameters():
+        start = f"optimizer/{name}/"
+        state = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+        training.optimizer.state[parameter] = {
+            key: torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            for key, tensor in state.items()
+        }
+
+
+# ---- the run's folder ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def claim(run: Path, config: TrainConfig) -> Iterator[None]:
+    """The folder is this run's: new, or begun by the same command; and nobody else is at it now."""
+    asked = to_json(config)
+    if run.exists() and not run.is_dir():
+        raise UserError(f"{run} is a file.", fix="name a folder with --out")
+    if (run / "config.json").exists():
+        _require_same(run, read_json(run / "config.json", what="a run's configuration"), asked)
+    elif run.is_dir() and any(path.name != ".lock" for path in run.iterdir()):
+        raise UserError(
+            f"{run} is not the folder of a training run.",
+            why="it is not empty and has no config.json",
+            fix="name a new folder with --out",
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel however this process ends
+        except OSError:
+            raise UserError(
+                f"{run} is being trained by another process.", fix="wait for it, or use another --out"
+            ) from None
+        write_json(run / "config.json", asked)
+        yield
+
+
+def require_same_data(run: Path, found: Mapping[str, Any]) -> None:
+    """Demonstrations that were added, lost or changed since the run began would make another run of it."""
+    path = run / "data.json"
+    if path.exists():
+        _require_same(run, read_json(path, what="a run's data"), found)
+    write_json(path, found)
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(asdict(config), default=str)))
+
+
+def _require_same(run: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    before, now = dict(_flat(there)), dict(_flat(here))
+    names = sorted(name for name in before.keys() | now.keys() if name not in WITHOUT_CONSEQUENCE)
+    differing = [name for name in names if before.get(name) != now.get(name)]
+    if differing:
+        raise UserError(
+            f"{run} belongs to another run.",
+            why="; ".join(f"{n}: {before.get(n, 'absent')} there, {now.get(n, 'absent')} here" for n in differing),
+            fix="use another --out, or the same settings and demonstrations",
+        )
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, part in value.items():
+        if isinstance(part, dict):
+            yield from _flat(part, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", part
+
+
+assert {f.name for f in fields(TrainConfig)} >= WITHOUT_CONSEQUENCE  # a renamed field must not slip through
