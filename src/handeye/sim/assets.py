@@ -226,6 +226,8 @@ def _scene_assets(home: Path, config: FetchConfig) -> dict[str, Any]:
     """Find, check, copy or download them, and record where they are."""
     categories: list[str] = read_json(home / "files" / "categories.json", what="LIBERO's object categories")
     given = config.assets or os.environ.get("HANDEYE_LIBERO_ASSETS")
+    if config.copy and not given:
+        raise UserError("--copy wants a folder to copy from.", fix="give --assets DIR, or set $HANDEYE_LIBERO_ASSETS")
     record = home / "assets.json"
     old = read_json(record, what="where LIBERO's scene files are") if record.exists() else {}
     if given:

@@ -31,6 +31,10 @@ class TransferError(Exception):
     """The connection or the server failed in a way that another try may mend."""
 
 
+class RangeError(TransferError):
+    """The server does not have the bytes that are missing here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What the file must turn out to be. Git's own SHA-1 is what a hub knows of small files."""
@@ -78,6 +82,8 @@ class Server:
             return cast(http.client.HTTPResponse, opener.open(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
             error.close()
+            if error.code == 416:
+                raise RangeError("HTTP 416: what came before is longer than what is there") from None
             if error.code in _WORTH_ANOTHER_TRY:
                 raise TransferError(f"HTTP {error.code} {error.reason}") from None
             login = error.code in (401, 403)
@@ -129,6 +135,9 @@ class Server:
                 )
                 with part.open("ab" if goes_on else "wb") as file:
                     _copy(response, file, size + 1)
+        except RangeError:
+            part.unlink()
+            raise
         except OSError as error:
             if error.errno == errno.ENOSPC:  # no server can mend a full disk
                 raise
