@@ -37,6 +37,9 @@ INFO = "handeye_info"
 MOST_STEPS = 100_000
 """LIBERO's longest demonstration has 505 steps; a file that claims more than this is damaged or hostile."""
 
+LARGEST = 1e9
+"""No position, angle or velocity comes near it; NaN and infinity are refused by the same comparison."""
+
 VECTORS = {
     "actions": ("actions", 7),
     "states": ("states", None),
@@ -157,7 +160,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _member(parent: h5py.Group, name: str, where: str) -> Any:
     """Only what the file itself holds: links to other files (or anywhere else) are refused, not followed."""
     for part in name.split("/"):
-        link = parent.get(part, getlink=True)
+        link = parent.get(part, getlink=True) if isinstance(parent, h5py.Group) else None
         if link is None:
             raise _bad(where, f"there is no {name}")
         if not isinstance(link, h5py.HardLink):
@@ -224,8 +227,8 @@ def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> Dem
     _check_shapes(demo, where)
     vectors = {field: _array(demo, name, where).astype(np.float64) for field, (name, _) in VECTORS.items()}
     for field, values in vectors.items():
-        if not np.isfinite(values).all():
-            step, dimension = np.argwhere(~np.isfinite(values))[0]
+        if (odd := np.argwhere(~(np.abs(values) < LARGEST))).size:
+            step, dimension = odd[0]
             raise _bad(where, f"{VECTORS[field][0]}[{step}, {dimension}] is {values[step, dimension]}")
     actions = vectors["actions"]
     if (beyond := np.argwhere((actions < ACTION.low) | (actions > ACTION.high))).size:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -26,10 +26,12 @@ IMAGE = "image."
 """Prefix of a camera's key."""
 
 
+@runtime_checkable
 class Encode(Protocol):
     def __call__(self, item: Item) -> Item: ...
 
 
+@runtime_checkable
 class Decode(Protocol):
     def __call__(self, actions: Float32[np.ndarray, "*n A"]) -> Float32[np.ndarray, "*n A"]:
         """From the model towards the robot."""
@@ -40,6 +42,7 @@ class Decode(Protocol):
         ...
 
 
+@runtime_checkable
 class Augment(Protocol):
     def __call__(self, item: Item, rng: np.random.Generator) -> Item: ...
 
