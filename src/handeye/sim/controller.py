@@ -12,6 +12,8 @@ order; site gripper0_grip_site; body robot0_right_hand.
 
 from __future__ import annotations
 
+import math
+
 import mujoco
 import numpy as np
 from jaxtyping import Float
@@ -53,7 +55,7 @@ class Arm:
         self.site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, SITE)
         _require_layout(model, self.site)
         self.rest = np.array(init_qpos)
-        self.limits = np.ascontiguousarray(model.actuator_ctrlrange[:9].T)  # low row, high row
+        self.limits = model.actuator_ctrlrange[:9].T.copy(order="C")  # low row, high row
         self.mass_index = _mass_index(model)
 
         self.goal_pos, self.goal_mat = np.zeros(3), np.zeros((3, 3))
@@ -66,7 +68,7 @@ class Arm:
         self.jac_pos, self.jac_rot = np.zeros((3, 7), order="F"), np.zeros((3, 7), order="F")
         self.jac = np.zeros((6, 7), order="F")
         self.mass = np.zeros((7, 7), order="F")
-        self._wide = np.zeros((3, model.nv)), np.zeros((3, model.nv))
+        self.wide_pos, self.wide_rot = np.zeros((3, model.nv)), np.zeros((3, model.nv))
 
     def start(self, model: mujoco.MjModel, data: mujoco.MjData, algebra: lapack.Algebra | lapack.PlainAlgebra) -> None:
         """What making the controller does: read the robot once, hold that pose, gripper half open."""
@@ -77,7 +79,7 @@ class Arm:
 
     def read(self, model: mujoco.MjModel, data: mujoco.MjData, algebra: lapack.Algebra | lapack.PlainAlgebra) -> None:
         """The robot as the last position and velocity stage left it."""
-        wide_pos, wide_rot = self._wide
+        wide_pos, wide_rot = self.wide_pos, self.wide_rot
         mujoco.mj_jacSite(model, data, wide_pos, wide_rot, self.site)
         self.pos[:], self.mat[:] = data.site_xpos[self.site], data.site_xmat[self.site].reshape(3, 3)
         # Over all velocities, not just the arm's: zeros change the grouping of the sum, hence the last bit.
@@ -149,9 +151,7 @@ class Stepper:
         mujoco.mj_fwdConstraint(self.model, self.data)
 
 
-def set_goal(
-    arm: Arm, action: Float[np.ndarray, "7"], algebra: lapack.Algebra | lapack.PlainAlgebra
-) -> None:
+def set_goal(arm: Arm, action: Float[np.ndarray, "7"], algebra: lapack.Algebra | lapack.PlainAlgebra) -> None:
     clipped = np.clip(action[:6], -1.0, 1.0)
     arm.goal_pos[:] = arm.pos + clipped[:3] * POSITION_SCALE
     turn = clipped[3:] * ROTATION_SCALE
@@ -163,8 +163,8 @@ def turn_matrix(turn: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     """Rotation vector -> matrix through a single-precision quaternion, as the reference rounds it."""
     angle = np.sqrt(turn[0] * turn[0] + turn[1] * turn[1] + turn[2] * turn[2])
     half = angle / 2.0
-    xyz = turn / angle * np.sin(half)
-    q = np.array([np.cos(half), *xyz]).astype(np.float32)
+    xyz = turn / angle * math.sin(half)  # the C library's sine: NumPy's differs between processors
+    q = np.array([math.cos(half), *xyz]).astype(np.float32)
     norm = np.float32((q * q).sum(dtype=np.float64))  # as the float dot product does: products short, sum long
     q = (q * np.sqrt(2.0 / np.float64(norm))).astype(np.float32)
     f = np.outer(q, q)

@@ -80,9 +80,7 @@ def _numpy_openblas() -> Path | None:
 def _addresses(handle: ctypes.CDLL) -> dict[str, int] | None:
     """With 64-bit integers only: that is what NumPy's wheels export, as `scipy_NAME64_`."""
     try:
-        return {
-            name: ctypes.cast(getattr(handle, f"scipy_{name}64_"), ctypes.c_void_p).value or 0 for name in ROUTINES
-        }
+        return {name: ctypes.cast(getattr(handle, f"scipy_{name}64_"), ctypes.c_void_p).value or 0 for name in ROUTINES}
     except AttributeError:
         return None
 

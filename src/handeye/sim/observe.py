@@ -37,7 +37,9 @@ class Cameras:
     def __init__(self, model: mujoco.MjModel, size: int, backend: Backend) -> None:
         rendering.choose(backend)
         self.model, self.size = model, size
-        self._ids = {name: mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, theirs) for name, theirs in CAMERAS.items()}
+        self._ids = {
+            name: mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, theirs) for name, theirs in CAMERAS.items()
+        }
         self._gl: Any = mujoco.GLContext(size, size)
         self._gl.make_current()
         self._context = _context(model, size)
