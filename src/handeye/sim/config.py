@@ -50,14 +50,13 @@ class SimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchConfig:
-    """What `handeye fetch libero` needs to know. Without any flag it brings everything from where it is published."""
+    """Bring LIBERO's task files, initial states, robot and scenes; without any flag, from where each is published."""
 
     assets: Path | None = None
-    """A folder that holds LIBERO's scene files already (also: $HANDEYE_LIBERO_ASSETS). It is checked and used where it
-    is, instead of the download."""
+    """Use LIBERO's scene files from this folder, where they are, instead of the download ($HANDEYE_LIBERO_ASSETS)."""
 
     copy: bool = False
-    """Copy the files of --assets that are needed, so that the folder may go away."""
+    """Copy what is needed from --assets, so that the folder may go away."""
 
     wheels: Path | None = None
     """A folder with hf_libero-0.1.4-*.whl and robosuite-1.4.0-*.whl, instead of the package index."""

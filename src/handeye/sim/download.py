@@ -61,13 +61,13 @@ class Expected:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """How to ask. `pause` grows with each try: 1, 2, 4, ... times."""
+    """How to ask. `pause` (seconds) doubles with each try."""
 
     secret: Mapping[str, str] = field(default_factory=dict)
     """Headers for this server alone: urllib leaves them out when it follows a redirection."""
 
     tries: int = 5
-    pause: float = 1.0
+    pause: float = 0.5
     timeout: float = TIMEOUT
 
     def open(self, url: str, *, start: int = 0) -> http.client.HTTPResponse:
