@@ -38,10 +38,10 @@ def convert(gripper: Float[np.ndarray, "*n"], *, source: Gripper, target: Grippe
         return gripper
     to_openness, _ = _OPENNESS[source]
     _, from_openness = _OPENNESS[target]
-    return from_openness(to_openness(gripper))
+    return np.asarray(from_openness(to_openness(gripper)), gripper.dtype)
 
 
 def decide(gripper: Float[np.ndarray, "*n"], convention: Gripper) -> Float[np.ndarray, "*n"]:
     """Fully open or fully closed, whichever is nearer; exactly half-way opens."""
     to_openness, from_openness = _OPENNESS[convention]
-    return from_openness((to_openness(gripper) >= 0.5).astype(gripper.dtype))
+    return np.asarray(from_openness(1.0 * (to_openness(gripper) >= 0.5)), gripper.dtype)

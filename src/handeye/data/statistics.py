@@ -75,7 +75,7 @@ class Statistics:
         )
 
 
-def measure(vectors: Iterable[tuple[Float[np.ndarray, "n a"], Float[np.ndarray, "n s"]]]) -> Statistics:
+def measure(vectors: Iterable[tuple[Float[np.ndarray, "_ A"], Float[np.ndarray, "_ S"]]]) -> Statistics:
     """Of (actions, proprio) per episode. Exact quantiles need all values: 120 bytes a step, 33 MB for all of LIBERO."""
     actions, proprios = [], []
     for action, proprio in vectors:
