@@ -72,7 +72,6 @@ def choice(backend: Backend = "auto") -> Choice:
                 renderer = _prove(name)
             except Exception as error:  # a driver may raise anything; it ends as a line of the message
                 problem = f"{type(error).__name__}: {error}"
-                _unbind()
             else:
                 after = f"; {'; '.join(failures)}" if failures else ""
                 return Choice(backend=name, renderer=renderer, reason=reason + after)
@@ -104,6 +103,8 @@ def _bound() -> str:
 
 def _problem(name: str) -> str:
     """What speaks against this library before anything is bound to it; empty if nothing does."""
+    if _bound() not in ("", name):  # the one before it promised to work and then did not draw
+        return f"not tried, {_bound()} has this process: choose it from the start, with --backend {name}"
     if sys.platform != "linux":
         return "" if name == "glfw" else "for Linux only"
     if name == "egl":
@@ -170,14 +171,6 @@ def _prove(name: str) -> str:
     if not (middle[0] > 200 and middle[1:].max() < 60 and corner.max() < 60):
         raise RuntimeError(f"a red square on black came out as {middle.tolist()} on {corner.tolist()}")
     return title
-
-
-def _unbind() -> None:
-    """After a library failed to draw: let PyOpenGL be imported for another one."""
-    os.environ.pop("PYOPENGL_PLATFORM", None)
-    stale = [module for module in sys.modules if module.split(".")[0] == "OpenGL"]
-    for module in [*stale, "mujoco.egl", "mujoco.egl.egl_ext", "mujoco.osmesa"]:
-        sys.modules.pop(module, None)
 
 
 def _title() -> str:
