@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
-Value = str | float | Iterable[float]
+Number = int | float
+Value = str | Number | Iterable[Number]
 Attributes = dict[str, Value]
 
 

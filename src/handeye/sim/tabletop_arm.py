@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from handeye.sim.mjcf import Attributes, add, element
+from handeye.sim.mjcf import Attributes, Number, add, element
 
-Vector = tuple[float, float, float]
+Vector = tuple[Number, Number, Number]
 
 DH = (  # a (m), d (m), alpha (rad) of joints 1..7, modified (Craig) convention
     (0.0, 0.333, 0.0),

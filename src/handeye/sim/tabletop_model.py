@@ -51,20 +51,27 @@ def compose(problem: Problem) -> Scene:
         for name in names
     ]
     xml = model_xml(problem, made)
-    texture = wood()
-    content = hashlib.sha256(xml.encode() + texture.tobytes() + mujoco.__version__.encode())
+    content = hashlib.sha256(xml.encode() + wood().tobytes() + mujoco.__version__.encode())
     places = [place for one in made for place in one.places]
     places += [
         Place(name=name, owner=None) for name, region in problem.regions.items() if region.target == SETTING.arena
     ]
     return Scene(
         problem=problem,
-        model=mujoco.MjModel.from_xml_string(xml, {"wood.png": _png(texture)}),
+        model=_compiled(xml),
         setting=SETTING,
         parts={one.part.name: one.part for one in made},
         places={place.name: place for place in places},
         digest=content.hexdigest(),
     )
+
+
+@cache
+def _compiled(xml: str) -> mujoco.MjModel:
+    """Tasks that differ only in their words share a model."""
+    picture = io.BytesIO()
+    Image.fromarray(wood()).save(picture, "png")
+    return mujoco.MjModel.from_xml_string(xml, {"wood.png": picture.getvalue()})
 
 
 def model_xml(problem: Problem, made: Sequence[Made]) -> str:
@@ -147,9 +154,3 @@ def wood(size: int = 256, planks: int = 6) -> UInt8[np.ndarray, "H W 3"]:
     light = 1 + shade + grain + rng.uniform(-0.015, 0.015, (size, size))
     light[(v * planks % 1) < 0.02] *= 0.82  # the joint between two planks
     return np.clip(np.array([214, 172, 124]) * light[..., None], 0, 255).astype(np.uint8)
-
-
-def _png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return buffer.getvalue()

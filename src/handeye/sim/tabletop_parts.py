@@ -227,11 +227,12 @@ def _drawer(cabinet: Element, name: str, inside: tuple[float, float, float], fro
         _both(body, f"{name}_drawer_side{index}", "pale", (wall, depth, low), (sign * (x - wall), -0.004, low - z))
     _both(body, f"{name}_drawer_back", "pale", (x - 2 * wall, wall, low), (0, depth - wall - 0.004, low - z))
     _both(body, f"{name}_drawer_front", "pale", (x + 0.004, 0.006, z + 0.004), (0, front - 0.006, 0))
-    # The bar stands 34 mm off the front, near the upper edge: room for a finger behind it, and for the palm above.
-    bar = front - 0.012 - 0.034
+    # The bar stands 62 mm off the front, near its upper edge: an open hand fits around it, its palm above the cabinet.
+    face, off = front - 0.012, 0.062
     for index, sign in enumerate((-1, 1)):
-        _both(body, f"{name}_drawer_post{index}", "gray", (0.005, 0.017, 0.005), (sign * 0.05, front - 0.029, 0.02))
-    _both(body, f"{name}_drawer_handle", "gray", (0.055, 0.006, 0.006), (0, bar, 0.02))
+        at = (sign * 0.05, face - off / 2, 0.02)
+        _both(body, f"{name}_drawer_post{index}", "gray", (0.005, off / 2, 0.005), at)
+    _both(body, f"{name}_drawer_handle", "gray", (0.055, 0.006, 0.006), (0, face - off, 0.02))
     site = f"{name}_drawer_region"
     add(body, "site", name=site, kind="box", size=(x - 2 * wall, depth - 2 * wall, z), pos=(0, -0.004, 0), **SITE)
     return Place(name=site, owner=name, joints=(f"{name}_drawer_level",))

@@ -64,8 +64,8 @@ PLACES = Layout(
 )
 DRAWER = Layout(
     objects=(
-        ("yellow_cube_1", "yellow_cube", (around(-0.06, 0.19),)),
-        ("blue_cylinder_1", "blue_cylinder", (around(0.12, 0.18),)),
+        ("yellow_cube_1", "yellow_cube", (around(-0.06, 0.22),)),
+        ("blue_cylinder_1", "blue_cylinder", (around(0.12, 0.21),)),
     ),
     fixtures=(("brown_cabinet_1", "brown_cabinet", around(0.02, -0.22, FIXED, FIXED), 3.141592653589793),),
 )
