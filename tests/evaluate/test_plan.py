@@ -42,9 +42,7 @@ def test_identity_is_plain_json_and_names_every_episode_once(reacher: Any) -> No
     assert keys[0] == "fake/0/init0/episode-0/0"
 
 
-@pytest.mark.parametrize(
-    "flags", [{"seed": 3}, {"episodes": 3}, {"tasks": (1,)}, {"arithmetic": "fast"}, {"allow_mujoco": True}]
-)
+@pytest.mark.parametrize("flags", [{"seed": 3}, {"episodes": 3}, {"tasks": (1,)}, {"arithmetic": "fast"}])
 def test_what_changes_an_outcome_changes_the_folder(flags: dict[str, Any]) -> None:
     assert make(config(**flags), Noise()).default_folder != make(config(), Noise()).default_folder
 

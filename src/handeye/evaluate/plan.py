@@ -58,21 +58,14 @@ class Plan:
     """What the policy looks through; None: it does not look at all (the expert)."""
 
     sim: SimConfig
+    simulator: Mapping[str, Any]
+    """What simulates and, if the policy looks, what draws."""
+
     versions: Mapping[str, Any]
 
     @property
     def episodes(self) -> tuple[EpisodeId, ...]:
-        return tuple(
-            EpisodeId(
-                suite=self.suite,
-                task=task.index,
-                initial_state=state,
-                stream=self.protocol.stream,
-                seed=self.protocol.seed,
-            )
-            for task in self.tasks
-            for state in self.initial_states
-        )
+        return episodes(self.identity())
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change an outcome, and nothing else: not the workers, the videos or the folder."""
@@ -83,19 +76,15 @@ class Plan:
             "initial_states": list(self.initial_states),
             "protocol": self.protocol.to_json(),
             "policy": dict(self.policy),
-            "simulator": {
-                "arithmetic": self.sim.arithmetic,
-                "cameras": list(self.cameras or ()),
-                "backend": self.sim.backend if self.cameras else None,
-                "outside_supported_range": self.sim.allow_mujoco,
-            },
+            "simulator": dict(self.simulator),
             "versions": dict(self.versions),
         }
 
     @property
     def default_folder(self) -> Path:
         """Named after what is evaluated: the same command finds it again, another one does not."""
-        words = [Path(self.address).resolve().name if self.policy.get("manifest") else self.address]
+        where = "-".join(Path(self.address).resolve().parts[-2:])  # runs/NAME/final: `final` alone names nothing
+        words = [where if self.policy.get("manifest") else self.address]
         words += [self.suite, self.protocol.name, sha256_json(self.identity())[:8]]
         return Path("runs") / ("eval-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(words)))
 
@@ -121,6 +110,22 @@ class Plan:
             )
 
 
+def episodes(identity: Mapping[str, Any]) -> tuple[EpisodeId, ...]:
+    """Every episode of a plan, in the order of tasks and initial states."""
+    protocol = identity["protocol"]
+    return tuple(
+        EpisodeId(
+            suite=identity["suite"],
+            task=task["index"],
+            initial_state=state,
+            stream=protocol["stream"],
+            seed=protocol["seed"],
+        )
+        for task in identity["tasks"]
+        for state in identity["initial_states"]
+    )
+
+
 def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
     """Everything is looked up and compared here, before a directory is made or a simulator started."""
     tasks = _tasks(config)
@@ -136,11 +141,13 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
     )
     _check_specs(config, policy, size)
     filmed = () if config.videos == "none" else (CAMERA,)
+    rendered = tuple(dict.fromkeys((*(cameras or ()), *filmed)))
+    physics, drawn = _simulator(config, draws=bool(rendered))
     sim = SimConfig(
         camera_size=size,
-        cameras=tuple(dict.fromkeys((*(cameras or ()), *filmed))),
+        cameras=rendered,
         arithmetic=config.arithmetic,
-        backend=config.backend,
+        backend=drawn.get("backend", config.backend),
         allow_mujoco=config.allow_mujoco,
     )
     described = _describe(config.policy, policy)
@@ -154,6 +161,12 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         policy=described,
         cameras=cameras,
         sim=sim,
+        simulator={
+            **physics,
+            "arithmetic": config.arithmetic,
+            "cameras": list(cameras or ()),
+            **(drawn if cameras else {}),  # a video alone changes no outcome
+        },
         versions={"handeye": __version__, **provenance(packages)["packages"]},
     )
 
@@ -179,6 +192,19 @@ def _initial_states(config: EvaluateConfig, tasks: tuple[Task, ...]) -> tuple[in
             fix="ask for fewer with --episodes or --initial-states",
         )
     return tuple(range(first, end))
+
+
+def _simulator(config: EvaluateConfig, *, draws: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The physics engine, and the graphics library if anything is drawn. The fake suite needs neither."""
+    if config.suite == "fake":
+        return {}, {}
+    from handeye.sim import rendering, versions
+
+    physics = versions.require(allow=config.allow_mujoco)
+    if not draws:
+        return physics, {}
+    chosen = rendering.choice(config.backend)
+    return physics, {"backend": chosen.backend, "renderer": chosen.renderer}
 
 
 def _camera_size(protocol: Protocol, policy: DeclaredPolicy | None) -> int:

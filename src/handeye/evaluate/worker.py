@@ -96,7 +96,14 @@ class Insider:
 
     def begin(self, episode: EpisodeId) -> None:
         from handeye.expert.solve import Expert
+        from handeye.sim.task_env import TaskEnv
 
+        if not isinstance(self._env, TaskEnv):
+            raise UserError(
+                "The expert cannot act in this suite.",
+                why="it reads the state of handeye's own MuJoCo environments",
+                fix="evaluate it on tabletop or on a suite of LIBERO",
+            )
         self._expert = Expert(self._env)
 
     def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:

@@ -1,0 +1,89 @@
+"""An evaluation's directory, read back: plan, records, sessions, videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handeye.errors import UserError
+from handeye.evaluate import plan, results, video
+from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.run import SESSIONS
+from handeye.evaluate.summary import summarise
+from handeye.records import read_json, read_lines
+from handeye.types import EpisodeId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One evaluation."""
+
+    folder: Path
+    label: str
+    """Short, and unlike that of any other run on the page."""
+
+    address: str
+    identity: Mapping[str, Any]
+    planned: tuple[EpisodeId, ...]
+    results: Mapping[str, EpisodeResult]
+    """Of planned episodes, by key."""
+
+    sessions: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+
+    @property
+    def suite(self) -> str:
+        return str(self.identity["suite"])
+
+    def of_task(self, task: int) -> list[EpisodeResult]:
+        return [result for result in self.results.values() if result.episode.task == task]
+
+    def video(self, episode: EpisodeId) -> Path | None:
+        path = video.path(self.folder, episode)
+        return path if path.is_file() else None
+
+
+def load(folders: Sequence[Path]) -> list[Run]:
+    runs = [_read(folder) for folder in folders]
+    labels = [run.label for run in runs]
+    if len(set(labels)) == len(labels):
+        return runs
+    return [Run(**{**vars(run), "label": f"{run.label} ({run.folder.resolve().name})"}) for run in runs]
+
+
+def _read(folder: Path) -> Run:
+    if not (folder / plan.PLAN).is_file():
+        raise UserError(
+            f"{folder} is not an evaluation.",
+            why=f"it has no {plan.PLAN}" if folder.is_dir() else "there is no such folder",
+            fix="give a directory that `handeye evaluate` wrote",
+        )
+    written = read_json(folder / plan.PLAN, what="the run's plan")
+    try:
+        identity, address = written["identity"], written["address"]
+        if identity["format"] != plan.FORMAT:
+            raise ValueError(f"its format is {identity['format']!r}, this program reads {plan.FORMAT!r}")
+        planned = plan.episodes(identity)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{folder / plan.PLAN} is not an evaluation's plan.",
+            why=f"{type(error).__name__}: {error}",
+            fix="it was edited or written by another version: restore it, or evaluate again",
+        ) from None
+    found = results.read(folder)
+    return Run(
+        folder=folder,
+        label=_label(identity["policy"]),
+        address=address,
+        identity=identity,
+        planned=planned,
+        results={episode.key: found[episode.key] for episode in planned if episode.key in found},
+        sessions=read_lines(folder / SESSIONS),
+        summary=summarise(planned, found),
+    )
+
+
+def _label(policy: Mapping[str, Any]) -> str:
+    return str(policy["name"]) if "name" in policy else f"{policy['family']}, step {policy['step']}"
