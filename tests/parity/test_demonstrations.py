@@ -100,12 +100,21 @@ def test_statistics(files) -> None:
             pairs = [(found.action, "action_raw"), (opened.action, "action_openvla"), (found.proprio, "proprio")]
             for vector, key in pairs:
                 compared += _compare(vector, expected[key])
-    assert compared >= 2 * 2 * 3 * 6
+            action = opened.action.normalizer("quantiles", mask=(True,) * 6 + (False,))
+            sensed = found.proprio.normalizer("quantiles")
+            for normalised, key in (
+                (action.forward(_zero_one(vectors[0][0][0])), "normalised_action_first"),
+                (action.forward(_zero_one(vectors[-1][0][-1])), "normalised_action_last"),
+                (sensed.forward(vectors[0][1][0]), "normalised_proprio_first"),
+            ):
+                np.testing.assert_allclose(normalised, expected[key], atol=1e-9)
+                compared += 1
+    assert compared >= 2 * 2 * (3 * 6 + 3)
 
 
 def _zero_one(actions: np.ndarray) -> np.ndarray:
     changed = actions.copy()
-    changed[:, 6] = convert(actions[:, 6], source=Gripper.PM1_CLOSE, target=Gripper.ZERO_ONE_OPEN)
+    changed[..., 6] = convert(actions[..., 6], source=Gripper.PM1_CLOSE, target=Gripper.ZERO_ONE_OPEN)
     return changed
 
 
