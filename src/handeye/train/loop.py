@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from handeye.console import progress
-from handeye.data.loader import Batches
 from handeye.errors import UserError
 from handeye.train.config import TrainConfig
 from handeye.train.metrics import Metrics
@@ -24,7 +24,7 @@ def train(
     model: nn.Module,
     ema: Ema,
     optimizer: torch.optim.Optimizer,
-    batches: Batches,
+    next_batch: Callable[[], Mapping[str, np.ndarray]],
     metrics: Metrics,
     validate: Callable[[nn.Module], dict[str, Any]],
     save: Callable[[int], None],
@@ -36,7 +36,7 @@ def train(
         for step in range(start + 1, config.steps + 1):
             # Randomness inside the model is a function of the seed and the step: nothing to save, nothing to drift.
             torch.manual_seed(config.seed * 1_000_003 + step)
-            batch = {name: torch.from_numpy(array).to(config.device) for name, array in batches.next().items()}
+            batch = {name: torch.from_numpy(array).to(config.device) for name, array in next_batch().items()}
             with torch.autocast(torch.device(config.device).type, torch.bfloat16, config.precision == "bfloat16"):
                 loss, parts = model.loss(batch)  # type: ignore[operator]
             loss.backward()

@@ -76,7 +76,7 @@ def run(config: TrainConfig) -> Path:
             model=model,
             ema=training.ema,
             optimizer=training.optimizer,
-            batches=training.batches,
+            next_batch=training.batches.next,
             metrics=metrics,
             validate=partial(
                 validate, samples=unseen, constant=blind(samples), examples=config.validation_examples,

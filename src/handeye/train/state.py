@@ -144,9 +144,7 @@ def claim(run: Path, config: TrainConfig) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel however this process ends
         except OSError:
-            raise UserError(
-                f"{run} is being trained by another process.", fix="wait for it, or use another --out"
-            ) from None
+            raise UserError(f"{run} is in use by another process.", fix="wait for it, or use another --out") from None
         write_json(run / "config.json", asked)
         yield
 

@@ -1,0 +1,176 @@
+"""A run's folder: whose it is, what is kept, and which save is gone on from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from handeye.checkpoints.load import load
+from handeye.checkpoints.manifest import Manifest
+from handeye.conventions import libero
+from handeye.data.loader import Batches, Demonstrations, Samples
+from handeye.data.statistics import Statistics
+from handeye.errors import UserError
+from handeye.train import state
+from handeye.train.config import ImageConfig, TrainConfig
+from handeye.train.optimizer import Ema, adamw
+from handeye.train.run import make_manifest, make_model, make_pipeline
+from handeye.train.state import Training
+
+
+@pytest.fixture
+def config(fake_demos: Path, tmp_path: Path) -> TrainConfig:
+    small = {"width": 16, "layers": 1, "keypoints": 4, "sentence_width": 8}
+    return TrainConfig(data=fake_demos, out=tmp_path / "run", images=ImageConfig(image_size=16), batch=4, model=small)
+
+
+@pytest.fixture
+def begun(config: TrainConfig) -> Iterator[tuple[Training, Manifest]]:
+    """After three optimizer steps."""
+    demos = Demonstrations(config.data)
+    statistics: Statistics = demos.statistics()
+    pipeline = make_pipeline(config, demos.specs, statistics)
+    model = make_model(config, demos.specs)
+    training = Training(
+        model=model,
+        ema=Ema(model, 0.9),
+        optimizer=adamw(model, config.optimizer),
+        batches=Batches(Samples(demos, pipeline, config.chunk), config.batch, 0),
+    )
+    for _ in range(3):
+        advance(training)
+    yield training, make_manifest(config, model, libero.specs(camera_size=32), pipeline, statistics, {})
+
+
+def advance(training: Training) -> float:
+    training.step += 1
+    torch.manual_seed(training.step)
+    batch = {name: torch.from_numpy(array) for name, array in training.batches.next().items()}
+    loss, _ = training.model.loss(batch)
+    loss.backward()
+    training.optimizer.step()
+    training.optimizer.zero_grad()
+    training.ema.update(training.model, training.step)
+    return loss.item()
+
+
+def fresh(training: Training, config: TrainConfig) -> Training:
+    model = make_model(replace(config, seed=99), libero.specs(camera_size=32))
+    return Training(
+        model=model,
+        ema=Ema(model, 0.9),
+        optimizer=adamw(model, config.optimizer),
+        batches=Batches(training.batches.samples, config.batch, 0),
+    )
+
+
+def test_a_restored_training_goes_on_to_the_bit(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+    training, manifest = begun
+    state.save(config.out, training, manifest, keep=1)
+    other = fresh(training, config)
+    state.restore(config.out, other)
+    assert other.step == 3
+    assert [advance(training) for _ in range(4)] == [advance(other) for _ in range(4)]
+    for one, two in ((training.model, other.model), (training.ema.model, other.ema.model)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_a_save_is_also_a_checkpoint_of_the_average(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+    training, manifest = begun
+    state.save(config.out, training, manifest, keep=1)
+    model = load(config.out / "checkpoints" / "step-3").model
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), training.ema.model.parameters(), strict=True))
+
+
+def test_the_newest_are_kept(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+    training, manifest = begun
+    for step in (3, 4, 20, 100):
+        training.step = step
+        state.save(config.out, training, manifest, keep=2)
+    assert [path.name for path in state.saves(config.out)] == ["step-100", "step-20"]
+
+
+@pytest.mark.parametrize(
+    "what", ["training/state.safetensors", "training/state.json", "model.safetensors", "manifest.json"]
+)
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "absent"])
+def test_a_damaged_save_is_passed_over(
+    begun: tuple[Training, Manifest], config: TrainConfig, what: str, damage: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training, manifest = begun
+    state.save(config.out, training, manifest, keep=2)
+    training.step = 7
+    state.save(config.out, training, manifest, keep=2)
+    path = config.out / "checkpoints" / "step-7" / what
+    content = bytearray(path.read_bytes())
+    if damage == "absent":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[0] ^= 255
+        path.write_bytes(content)
+    other = fresh(training, config)
+    state.restore(config.out, other)
+    assert other.step == 3
+    assert "step-7 cannot be used" in capfd.readouterr().err
+
+
+def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+    training, _ = begun
+    other = fresh(training, config)
+    before = copy.deepcopy(other.model.state_dict())
+    state.restore(config.out, other)
+    assert other.step == 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in other.model.state_dict().items())
+
+
+def test_the_folder_belongs_to_one_configuration(config: TrainConfig) -> None:
+    with state.claim(config.out, config):
+        pass
+    with state.claim(config.out, replace(config, keep=5, memory_gb=1.0)):
+        pass
+    other = replace(config, steps=7, images=replace(config.images, shift=9))
+    with pytest.raises(UserError) as error, state.claim(config.out, other):
+        pass
+    assert "steps: 4000 there, 7 here" in str(error.value)
+    assert "images.shift" in str(error.value)
+    assert "batch" not in str(error.value)
+
+
+def test_a_folder_with_something_else_in_it_is_refused(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="not empty"), state.claim(config.out, config):
+        pass
+    assert [path.name for path in config.out.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_in_the_folders_place_is_refused(config: TrainConfig) -> None:
+    config.out.write_text("x")
+    with pytest.raises(UserError, match="is a file"), state.claim(config.out, config):
+        pass
+
+
+def test_two_processes_cannot_train_the_same_run(config: TrainConfig) -> None:
+    with (
+        state.claim(config.out, config),
+        pytest.raises(UserError, match="in use by another"),
+        state.claim(config.out, config),
+    ):
+        pass
+    with state.claim(config.out, config):
+        pass
+
+
+def test_other_demonstrations_are_noticed(config: TrainConfig) -> None:
+    config.out.mkdir()
+    state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
+    state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
+    with pytest.raises(UserError, match="digest: a there, b here"):
+        state.require_same_data(config.out, {"episodes": 3, "digest": "b"})
