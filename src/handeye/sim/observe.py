@@ -55,7 +55,7 @@ class Cameras:
         self._culling = Culling(model)
 
     def render(self, data: mujoco.MjData, name: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Upright: the top row first, as a person would hang the picture (LIBERO's own files are rotated by 180 degrees)."""
+        """Upright: the top row first, as a person would hang the picture. The reference hands out the bottom row."""
         self._gl.make_current()
         self._camera.fixedcamid = self._ids[name]
         with self._culling.of(data, self._ids[name]):
@@ -95,7 +95,7 @@ _SHARED: weakref.WeakValueDictionary[tuple[int, int], Cameras] = weakref.WeakVal
 
 
 def cameras(model: mujoco.MjModel, size: int, backend: Backend) -> Cameras:
-    """The renderer of this model at this size, made if no environment has one; it lives as long as somebody holds it."""
+    """The renderer of this model at this size, made if there is none; it lives as long as somebody holds it."""
     shared = _SHARED.get((id(model), size))
     if shared is None:
         if not _SHARED:

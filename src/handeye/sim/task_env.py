@@ -31,7 +31,7 @@ BURNER = "_burner"
 
 
 class TaskEnv:
-    """For insiders (expert, tests): `model`, `data`, `scene`, `task`; `success`, `truths`, `state`, `restore`, `proprio`.
+    """For insiders (expert, tests) beyond the protocol Env: model, data, scene, truths, state, restore, proprio.
 
     The scene's model is shared. Before it simulates or renders, an environment writes its own fixture poses and site
     colours into it, so several environments of one scene may take turns, in one thread.
@@ -227,7 +227,7 @@ def _hidden_sites(scene: Scene) -> np.ndarray:
 
 
 def _burners(scene: Scene) -> list[tuple[int, int, Callable[[float], bool]]]:
-    found = []
+    found: list[tuple[int, int, Callable[[float], bool]]] = []
     for name, part in scene.parts.items():
         site = mujoco.mj_name2id(scene.model, mujoco.mjtObj.mjOBJ_SITE, name + BURNER)
         rule = part.articulation.is_on if part.articulation else None
