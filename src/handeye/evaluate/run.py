@@ -21,8 +21,6 @@ from handeye.evaluate.summary import SUMMARY, rate_of, summarise
 from handeye.evaluate.worker import WorkerConfig
 from handeye.records import append_line, provenance, write_json
 
-SESSIONS = "sessions.jsonl"
-
 
 def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
     """Evaluate, or go on evaluating. None for the policy: the expert, which lives in the workers beside its simulator.
@@ -38,7 +36,7 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
             say(f"{len(plan.episodes) - len(left)} are there already, {len(left)} to go")
         if left:
             _clear_halves(out)
-            append_line(out / SESSIONS, _session(config, len(plan.episodes) - len(left)))
+            append_line(out / plans.SESSIONS, _session(config, len(plan.episodes) - len(left)))
             with _record(plan, found, out) as done:
                 Scheduler(
                     config=WorkerConfig(

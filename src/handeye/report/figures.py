@@ -41,7 +41,7 @@ def success_over_steps(curves: Sequence[Curve], *, horizon: int) -> str:
     """What share of episodes had succeeded after so many steps, with the 95 % Wilson band."""
     across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
-    def x(step: float) -> float:
+    def x(step: int) -> float:
         return round(LEFT + across * step / horizon, 1)
 
     def y(share: float) -> float:
@@ -50,7 +50,7 @@ def success_over_steps(curves: Sequence[Curve], *, horizon: int) -> str:
     parts = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(share)}" y2="{y(share)}"/>'
         f'<text x="{LEFT - 6}" y="{y(share) + 4}" text-anchor="end">{round(100 * share)} %</text>'
-        for share in (0, 0.25, 0.5, 0.75, 1)
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     parts += [
         f'<text x="{x(step)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{step}</text>' for step in _ticks(horizon)

@@ -155,16 +155,17 @@ def _error(run: Run, result: EpisodeResult) -> dict[str, Any]:
 
 
 def _differences(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Of each further run from the first, leaving out what a comparison of policies is about."""
+    """Of each further run from the first on its suite, leaving out what a comparison of policies is about."""
     found = []
-    for run in runs[1:]:
-        pair = [{**dict(each.identity), "policy": None} for each in (runs[0], run)]
+    for run in runs:
+        first = next(other for other in runs if other.suite == run.suite)
+        pair = [{**dict(each.identity), "policy": None} for each in (first, run)]
         for identity in pair:
             identity["simulator"] = {**identity["simulator"], "cameras": None, "backend": None, "renderer": None}
             identity["protocol"] = {**identity["protocol"], "camera_size": None}
             identity["versions"] = {**identity["versions"], "torch": None}
         if lines := list(differences(*pair)):
-            found.append({"one": runs[0].label, "other": run.label, "lines": lines})
+            found.append({"one": first.label, "other": run.label, "lines": lines})
     return found
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from handeye.errors import UserError
 from handeye.evaluate import plan, results, video
 from handeye.evaluate.results import EpisodeResult
-from handeye.evaluate.run import SESSIONS
 from handeye.evaluate.summary import summarise
 from handeye.records import read_json, read_lines
 from handeye.types import EpisodeId
@@ -80,7 +79,7 @@ def _read(folder: Path) -> Run:
         identity=identity,
         planned=planned,
         results={episode.key: found[episode.key] for episode in planned if episode.key in found},
-        sessions=read_lines(folder / SESSIONS),
+        sessions=read_lines(folder / plan.SESSIONS),
         summary=summarise(planned, found),
     )
 
