@@ -98,9 +98,10 @@ def cameras(model: mujoco.MjModel, size: int, backend: Backend) -> Cameras:
     """The renderer of this model at this size, made if there is none; it lives as long as somebody holds it."""
     shared = _SHARED.get((id(model), size))
     if shared is None:
+        shared = Cameras(model, size, backend)
         if not _SHARED:
-            atexit.register(_close_all)
-        shared = _SHARED[id(model), size] = Cameras(model, size, backend)
+            atexit.register(_close_all)  # after the graphics library was loaded, so that it runs before its own end
+        _SHARED[id(model), size] = shared
     return shared
 
 
