@@ -136,7 +136,7 @@ class Sampler:
 def _collides(part: Part, x: float, y: float, z: float, other: Placed) -> bool:
     dx, dy = x - other.position[0], y - other.position[1]
     near = math.sqrt(dx * dx + dy * dy) <= other.part.radius + part.radius
-    return near and z - other.position[2] <= other.part.top - part.bottom
+    return bool(near and z - other.position[2] <= other.part.top - part.bottom)
 
 
 def _yaw(angle: float) -> Float64[np.ndarray, "4"]:
