@@ -63,7 +63,7 @@ class TaskEnv:
         if (episode.suite, episode.task) != (self.task.suite, self.task.index):
             raise ValueError(f"{episode.key} is no episode of {self.task.suite}/{self.task.index}")
         row = None if episode.initial_state is None else self._initial_state(episode.initial_state)
-        rng, loads = placement.rng_for(episode)
+        rng, loads = placement.rng_for(episode, self.scene, self.model, self.data)
         self.place(rng, loads)
         if row is not None:
             self.set_state(row)
@@ -73,9 +73,7 @@ class TaskEnv:
         counted: each refines the solver's warm start, which reaches the last bits of what follows."""
         from handeye.sim import placement
 
-        for name, array in self.scene.pristine.items():
-            self._own[name][:] = array
-        self._enter()
+        self._restore_model()
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
         mujoco.mj_forward(model, data)  # the reference: once after compiling, once for its renderer
@@ -164,6 +162,11 @@ class TaskEnv:
     def arithmetic(self) -> str:
         """How the control step is computed here, for the record of a result."""
         return self._stepper.name
+
+    def _restore_model(self) -> None:
+        for name, array in self.scene.pristine.items():
+            self._own[name][:] = array
+        self._enter()
 
     def _enter(self) -> None:
         for name, array in self._own.items():
