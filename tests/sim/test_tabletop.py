@@ -17,6 +17,7 @@ from handeye.types import EpisodeId
 
 TASKS = suites.tasks("tabletop")
 STILL = np.array([0.0] * 6 + [-1.0])
+START = (-0.2087, 0.0, 1.1733)  # where LIBERO's hand starts above the same table (m)
 BLIND = SimConfig(cameras=())
 
 
@@ -59,6 +60,7 @@ def test_stored_states_are_at_rest_and_unsolved(env: TaskEnv) -> None:
     for index in range(10):
         env.reset(episode(env.task, index))
         assert not env.success()
+        np.testing.assert_allclose(env.data.site("gripper0_grip_site").xpos, START, atol=1e-3)
         env.step(STILL)
         placed = env.state()
         assert not any(env.step(STILL).success for _ in range(9))
@@ -78,6 +80,7 @@ def test_sampled_states_are_not_the_stored_ones(env: TaskEnv) -> None:
         env.reset(episode(env.task, None, seed))
         assert env.state().tobytes() not in stored
         assert not env.success()
+        np.testing.assert_allclose(env.data.site("gripper0_grip_site").xpos, START, atol=1e-3)
 
 
 def test_the_same_episode_is_the_same(env: TaskEnv) -> None:

@@ -55,6 +55,7 @@ def initial_state(task: Task, index: int) -> Float64[np.ndarray, "D"]:
     """Time, qpos and qvel of one stored initial state. Computed, not stored: it takes a few milliseconds."""
     import mujoco
 
+    from handeye.sim.controller import ARM, FINGERS, FINGERS_AT_RESET
     from handeye.sim.placement import place
 
     if not 0 <= index < INITIAL_STATES:
@@ -66,6 +67,7 @@ def initial_state(task: Task, index: int) -> Float64[np.ndarray, "D"]:
     world = scene(task)
     model = copy.copy(world.model)  # placing writes into it
     data = mujoco.MjData(model)
+    data.qpos[ARM], data.qpos[FINGERS] = world.init_qpos, FINGERS_AT_RESET
     identity = EpisodeId(suite=task.suite, task=task.index, initial_state=index)
     place(world, model, data, np.random.RandomState(identity.number("stored initial state")), loads=1)
     return np.concatenate([[0.0], data.qpos, data.qvel])
