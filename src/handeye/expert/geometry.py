@@ -177,16 +177,19 @@ class HeightMap:
 
     def __init__(self, points: Float[np.ndarray, "N 3"], floor: float) -> None:
         self.floor = floor
-        self._cells: dict[tuple[int, int], float] = {}
-        if len(points):
-            keys = np.floor(points[:, :2] / CELL).astype(int)
-            for (x, y), z in zip(keys.tolist(), points[:, 2].tolist(), strict=True):
-                if z > self._cells.get((x, y), -np.inf):
-                    self._cells[x, y] = z
+        cells = np.floor(points[:, :2] / CELL).astype(int)
+        self._corner = cells.min(0) if len(cells) else np.zeros(2, int)
+        self._size = cells.max(0) - self._corner + 1 if len(cells) else np.zeros(2, int)
+        self._top = np.full(tuple(self._size), floor)
+        at = cells - self._corner
+        np.maximum.at(self._top, (at[:, 0], at[:, 1]), points[:, 2])
 
     def at(self, xy: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N"]:
-        keys = np.floor(xy / CELL).astype(int).tolist()
-        return np.array([self._cells.get((x, y), self.floor) for x, y in keys])
+        cells = np.floor(xy / CELL).astype(int) - self._corner
+        known = np.all((cells >= 0) & (cells < self._size), axis=1)
+        heights = np.full(len(xy), self.floor)
+        heights[known] = self._top[cells[known, 0], cells[known, 1]]
+        return heights
 
     def contact(self, body: Float[np.ndarray, "N 3"]) -> float:
         """How far a rigid set of points can be lowered before one of them touches (negative: it must be raised)."""

@@ -15,8 +15,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.geometry import Cloud, HeightMap, Shapes, thin
-from handeye.expert.grasps import HAND, TIP, Grasp
+from handeye.expert.geometry import Cloud, Shapes, thin
+from handeye.expert.grasps import TIP, Grasp, yaw
 
 if TYPE_CHECKING:
     from handeye.sim.task_env import TaskEnv
@@ -42,6 +42,12 @@ class Command:
     grip: float
     speed: float = 1.0
     """Share of the greatest speed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    pos: Float[np.ndarray, "3"]
+    rot: Float[np.ndarray, "3 3"]
 
 
 Script = Iterator[Command]
@@ -206,12 +212,6 @@ def reach(
     return True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pose:
-    pos: Float[np.ndarray, "3"]
-    rot: Float[np.ndarray, "3 3"]
-
-
 def grip(world: World, pose: Pose, *, least: int = 4, most: int = 14) -> Script:
     """Close the hand where it is, until the fingers stand still."""
     for count in range(most):
@@ -276,20 +276,9 @@ class Spot:
     """About the vertical, relative to how it is held now (rad)."""
 
 
-def hand_points() -> Float[np.ndarray, "N 3"]:
-    """The lower faces of the hand's boxes as points in its frame, to lower it onto a height map."""
-    points = []
-    for low, high in HAND:
-        x = np.arange(low[0], high[0] + 0.005, 0.005)
-        y = np.arange(low[1], high[1] + 0.005, 0.005)
-        points.append(np.stack(np.meshgrid(x, y, [low[2], high[2]]), -1).reshape(-1, 3))
-    return np.concatenate(points)
-
-
 def carry(world: World, name: str, spot: Spot, *, slope: float = 2.5) -> Script:
     """Bring the held thing to its spot, over what lies between. LostError if it is dropped on the way."""
-    rot = world.rot
-    rot = _turned(rot, spot.turn)
+    rot = yaw(spot.turn) @ world.rot
     thing, others = world.cloud(name), world.others(name)
     hang = world.pos[2] - min(float(thing.low[2]), world.pos[2] - TIP)  # lowest moving point below the grip site
     start = world.pos
@@ -311,21 +300,3 @@ def carry(world: World, name: str, spot: Spot, *, slope: float = 2.5) -> Script:
         if missing > 4:
             raise LostError(name)
         yield Command(pos=hop(world, pose.pos, height, slope=slope), rot=rot, grip=CLOSED_HAND)
-
-
-def _turned(rot: Float[np.ndarray, "3 3"], angle: float) -> Float[np.ndarray, "3 3"]:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]) @ rot
-
-
-def lowest(
-    world: World, name: str, xy: Float[np.ndarray, "2"], turn: float, ground: HeightMap, *, gap: float = 0.004
-) -> float:
-    """Height of the held thing's body when it, or the hand around it, is just above what lies below `xy`."""
-    origin = world.part_pos(name)
-    thing = thin(world.cloud(name).points) - origin
-    hand = hand_points() @ world.rot.T + world.pos - origin
-    spin = _turned(np.eye(3), turn)
-    base = np.array([*xy, 0.0])
-    low = -ground.contact(thing @ spin.T + base) + gap
-    return max(low, -ground.contact(hand @ spin.T + base) + gap)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.geometry import HeightMap
+from handeye.expert.fixtures import joints_and_limits, pull_open, push_shut, sign, slide, turn
 from handeye.expert.grasps import Taste, best
+from handeye.expert.places import find_spot
 from handeye.expert.skills import (
-    CLOSED_HAND,
     OPEN_HAND,
     Command,
     LostError,
     Pose,
     Script,
-    Spot,
     World,
     carry,
-    lowest,
     pick,
     release,
     retreat,
@@ -92,28 +89,34 @@ def _achieve(world: World, predicate: Predicate) -> Script:
     match predicate:
         case ("on" | "in", thing, place):
             yield from put(world, predicate, thing, place)
+        case ("open", name):
+            yield from pull_open(world, name)
+        case ("close", name):
+            yield from push_shut(world, name)
+        case ("turnon" | "turnoff" as kind, name):
+            yield from turn(world, name, on=kind == "turnon")
         case _:
             raise NotImplementedError(predicate)
 
 
 def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
     """Pick a thing and place it where the predicate holds."""
+    if place in world.scene.places and world.scene.places[place].joints and not _stands_open(world, place):
+        yield from pull_open(world, place)
+    if world.scene.parts[thing].category == "plate" and place in world.scene.places:
+        yield from slide(world, thing, world.data.site(place).xpos[:2].copy())
+        return
     grasp = best(world.cloud(thing), world.others(thing), [Taste()])
     if grasp is None:
         raise LostError(thing)
     yield from pick(world, thing, grasp)
-    spot = find_spot(world, predicate, thing, place)
-    yield from carry(world, thing, spot)
+    yield from carry(world, thing, find_spot(world, predicate))
     yield from release(world, Pose(pos=world.pos, rot=world.rot))
     yield from retreat(world)
 
 
-def find_spot(world: World, predicate: Predicate, thing: str, place: str) -> Spot:
-    others = world.others(thing)
-    ground = HeightMap(others, world.floor)
-    if place in world.scene.parts:
-        centre = world.part_pos(place)
-    else:
-        centre = world.data.site(place).xpos.copy()
-    z = lowest(world, thing, centre[:2], 0.0, ground)
-    return Spot(pos=np.array([*centre[:2], z]))
+def _stands_open(world: World, place: str) -> bool:
+    joints, limits = joints_and_limits(world, place)
+    if limits.is_open is None:
+        return True
+    return any(sign(limits.is_open) * (world.joint(j) - limits.is_open[1]) > -0.01 for j in joints)

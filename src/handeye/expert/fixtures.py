@@ -1,0 +1,200 @@
+"""Skills for what is fixed to the world: drawers, doors, knobs, and a plate that is pushed rather than lifted."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from handeye.expert.geometry import Cloud
+from handeye.expert.grasps import TIP, Taste, about, best, down
+from handeye.expert.skills import (
+    CLEARANCE,
+    CLOSED_HAND,
+    OPEN_HAND,
+    Command,
+    LostError,
+    Pose,
+    Progress,
+    Script,
+    World,
+    grip,
+    reach,
+    release,
+    retreat,
+    travel_height,
+)
+from handeye.sim.world import Articulation
+
+TILT = 0.9
+"""Of the hand when it takes a drawer's bar (rad): steep enough for the palm to stay clear of the cabinet's top, and for the
+inner finger to fit between bar and drawer."""
+
+
+class Hinge:
+    """A joint of a fixture as it stands in the world."""
+
+    def __init__(self, world: World, joint: str) -> None:
+        model, data = world.model, world.data
+        self.name, self._world = joint, world
+        index = model.joint(joint).id
+        self.body = model.body(model.jnt_bodyid[index]).name
+        self.axis = data.xaxis[index].copy()
+        self.anchor = data.xanchor[index].copy()
+
+    @property
+    def value(self) -> float:
+        return self._world.joint(self.name)
+
+    def cloud(self) -> Cloud:
+        return self._world.shapes.cloud(self._world.data, self._world.shapes.of_body(self.body))
+
+
+def joints_and_limits(world: World, name: str) -> tuple[tuple[str, ...], Articulation]:
+    """Of a fixture or of a place that belongs to one."""
+    part = world.scene.parts.get(name)
+    joints = part.joints if part else world.scene.places[name].joints
+    owner = part or world.scene.parts[world.scene.places[name].owner or ""]
+    if owner.articulation is None:
+        raise ValueError(f"{name} has nothing that opens, closes or turns")
+    return joints, owner.articulation
+
+
+def sign(limit: tuple[str, float] | None) -> float:
+    """In which direction of the joint a predicate comes true."""
+    return -1.0 if limit is not None and limit[0] == "<" else 1.0
+
+
+def pull_open(world: World, name: str) -> Script:
+    """Take a drawer by its bar and pull until it counts as open."""
+    joints, limits = joints_and_limits(world, name)
+    slide = Hinge(world, joints[0])
+    way = sign(limits.is_open) * slide.axis
+    drawer = slide.cloud()
+    depth = drawer.points @ way
+    bar = drawer.points[depth > depth.max() - 0.012]
+    middle = (bar.min(0) + bar.max(0)) / 2
+    across = np.array([*way[:2], 0.0])
+    approach = -np.sin(TILT) * across - np.cos(TILT) * np.array([0, 0, 1.0])
+    closing = np.cos(TILT) * across - np.sin(TILT) * np.array([0, 0, 1.0])
+    if closing @ world.rot[:, 0] < 0:
+        closing = -closing
+    rot = np.stack([closing, np.cross(approach, closing), approach], -1)
+    goal = middle + 0.0036 * approach
+    outside = goal - 0.06 * approach
+    height = travel_height(world.others(), world.pos, outside) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=outside, rot=rot), OPEN_HAND, height=height, far=0.02, turned=0.15)
+    yield from straight(world, Pose(pos=goal, rot=rot), OPEN_HAND)
+    yield from grip(world, Pose(pos=goal, rot=rot))
+    target = limits.is_open[1] if limits.is_open else slide.value
+    start, progress = world.pos, Progress(world)
+    while sign(limits.is_open) * (slide.value - target) < 0.008:
+        on_line = start + way * float((world.pos - start) @ way)
+        yield Command(pos=on_line + 0.08 * way, rot=rot, grip=CLOSED_HAND)
+        if progress.halted():
+            break
+    yield from release(world, Pose(pos=world.pos, rot=rot))
+    yield from retreat(world, by=0.10)
+
+
+def push_shut(world: World, name: str) -> Script:
+    """Push a drawer or a door until it counts as closed."""
+    joints, limits = joints_and_limits(world, name)
+    for joint in joints:
+        if world.model.joint(joint).type == 2:
+            yield from _push_drawer(world, Hinge(world, joint), limits)
+        else:
+            yield from _push_door(world, Hinge(world, joint), limits)
+
+
+def _push_drawer(world: World, slide: Hinge, limits: Articulation) -> Script:
+    inward = sign(limits.is_close) * slide.axis
+    drawer = slide.cloud()
+    depth = drawer.points @ inward
+    front = drawer.points[depth < depth.min() + 0.012]
+    middle = (front.min(0) + front.max(0)) / 2
+    rot = down(0.0)
+    start = middle - 0.05 * inward
+    start[2] = max(middle[2] - 0.005, world.floor + TIP + 0.004)
+    height = travel_height(world.others(), world.pos, start) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=start, rot=rot), CLOSED_HAND, height=height, far=0.02, turned=0.2, slope=4.0)
+    progress = Progress(world, patience=15)
+    while not progress.halted():
+        on_line = start + inward * float((world.pos - start) @ inward)
+        yield Command(pos=on_line + 0.08 * inward, rot=rot, grip=CLOSED_HAND)
+    yield from retreat(world, grip=CLOSED_HAND)
+
+
+def _push_door(world: World, hinge: Hinge, limits: Articulation) -> Script:
+    door = hinge.cloud()
+    flat = (door.points - hinge.anchor) * [1, 1, 0]
+    arm = flat[np.argmax(np.linalg.norm(flat, axis=1))]
+    arm /= np.linalg.norm(arm)
+    shut = np.cross(sign(limits.is_close) * hinge.axis, arm)
+    outer = float((flat @ shut).min())
+    far = float((flat @ arm).max())
+    reach_out = 0.75 * far
+    point = hinge.anchor + reach_out * arm + (outer - 0.04) * shut
+    point[2] = (door.low[2] + door.high[2]) / 2 + 0.02
+    rot = down(0.0)
+    height = travel_height(world.others(), world.pos, point) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=point, rot=rot), CLOSED_HAND, height=height, far=0.02, turned=0.2)
+    progress = Progress(world, patience=15)
+    while not progress.halted():
+        radius = (world.pos - hinge.anchor) * [1, 1, 0]
+        radius /= np.linalg.norm(radius)
+        onward = np.cross(sign(limits.is_close) * hinge.axis, radius)
+        pos = hinge.anchor + (reach_out * radius + 0.08 * onward)
+        yield Command(pos=np.array([pos[0], pos[1], point[2]]), rot=rot, grip=CLOSED_HAND)
+    yield from retreat(world, grip=CLOSED_HAND)
+
+
+def turn(world: World, name: str, *, on: bool) -> Script:
+    """Take a knob by its ridge and turn it."""
+    joints, limits = joints_and_limits(world, name)
+    limit = limits.is_on if on else limits.is_off
+    knob = Hinge(world, joints[0])
+    grasp = best(knob.cloud(), world.others(name), [Taste(off=20.0, lift=0.0)])
+    if grasp is None or limit is None:
+        raise LostError(name)
+    around = world.others()
+    height = travel_height(around, world.pos, grasp.pos) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=grasp.pos, rot=grasp.rot), OPEN_HAND, height=height)
+    yield from grip(world, Pose(pos=grasp.pos, rot=grasp.rot))
+    target = limit[1] + 0.1 * sign(limit)
+    progress = Progress(world)
+    begun, pos, rot = knob.value, world.pos, grasp.rot
+    while sign(limit) * (knob.value - target) < 0 and not progress.halted():
+        angle = float(np.clip(knob.value + 0.5 * sign(limit), -2, 2)) - begun
+        spin = about(knob.axis, angle)
+        yield Command(pos=knob.anchor + spin @ (pos - knob.anchor), rot=spin @ rot, grip=CLOSED_HAND)
+    yield from release(world, Pose(pos=world.pos, rot=world.rot))
+    yield from retreat(world)
+
+
+def straight(world: World, goal: Pose, hand: float, *, far: float = 0.006) -> Script:
+    """Straight to a pose, until it is reached or something stops the hand."""
+    progress = Progress(world)
+    while np.linalg.norm(goal.pos - world.pos) > far and not progress.halted():
+        yield Command(pos=goal.pos, rot=goal.rot, grip=hand)
+
+
+def slide(world: World, thing: str, goal: Float[np.ndarray, "2"]) -> Script:
+    """Press the closed hand into a flat thing and draw it to `goal`."""
+    rot = down(0.0)
+    start = world.part_pos(thing)
+    way = np.array([*(goal - start[:2]), 0.0])
+    way /= np.linalg.norm(way)
+    cloud = world.cloud(thing)
+    inner = 0.5 * float(np.abs((cloud.points - start) @ way).max())
+    touch = start + inner * way
+    near = cloud.points[np.linalg.norm(cloud.points[:, :2] - touch[:2], axis=1) < 0.012]
+    touch[2] = float(near[:, 2].max()) + TIP - 0.004
+    height = travel_height(np.concatenate([world.others()]), world.pos, touch) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=touch, rot=rot), CLOSED_HAND, height=height, far=0.01, turned=0.15)
+    progress = Progress(world, patience=15)
+    while np.linalg.norm(goal - world.part_pos(thing)[:2]) > 0.005 and not progress.halted():
+        left = np.array([*(goal - world.part_pos(thing)[:2]), 0.0])
+        lead = world.pos + left * min(1.0, 0.06 / float(np.linalg.norm(left)))
+        lead[2] = touch[2] - 0.01
+        yield Command(pos=lead, rot=rot, grip=CLOSED_HAND)
+    yield from retreat(world, grip=CLOSED_HAND)
