@@ -68,3 +68,11 @@ class FetchConfig:
         for flag, folder in (("--assets", self.assets), ("--wheels", self.wheels)):
             if folder is not None and not folder.is_dir():
                 raise UserError(f"{flag} {folder} is not a folder.", fix="check the path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """Is this simulator the one the numbers are about? A few seconds; exit code 1 if not."""
+
+    backend: Backend = "auto"
+    """Graphics library to check. `auto` takes the first of EGL, OSMesa, GLFW that renders a frame."""
