@@ -68,5 +68,6 @@ def test_tasks_of_different_difficulty_widen_the_answer_about_other_tasks() -> N
     assert found.high - found.low > 3 * (episodes.high - episodes.low)
 
 
-def test_one_task_says_nothing_about_others() -> None:
-    assert clustered({3: [True, False], 4: []}) is None
+def test_where_tasks_did_not_differ_nothing_is_said_about_others() -> None:
+    assert clustered({3: [True, False], 4: []}) is None, "one task"
+    assert clustered({0: [True] * 5, 1: [True] * 5}) is None, "no spread seen"

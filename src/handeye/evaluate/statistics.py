@@ -60,13 +60,16 @@ class Clustered:
 
 def clustered(by_task: Mapping[int, Sequence[bool]], *, confidence: float = 0.95) -> Clustered | None:
     """Cluster-robust standard error with the finite-cluster correction k / (k - 1), Student's t with k - 1 degrees of
-    freedom, cut at 0 and 1. None with fewer than two tasks, where nothing can be said."""
+    freedom, cut at 0 and 1. None with fewer than two tasks, or where every task came out alike (0 and 100 % above all):
+    how much tasks differ was then not seen, and an interval of no width would claim that they do not."""
     tasks = [outcomes for outcomes in by_task.values() if outcomes]
     if len(tasks) < 2:
         return None
     episodes = sum(len(outcomes) for outcomes in tasks)
     mean = sum(sum(outcomes) for outcomes in tasks) / episodes
     squares = sum((sum(outcomes) - mean * len(outcomes)) ** 2 for outcomes in tasks)
+    if squares == 0:
+        return None
     error = math.sqrt(squares * len(tasks) / (len(tasks) - 1)) / episodes
     half = float(special.stdtrit(len(tasks) - 1, (1 + confidence) / 2)) * error
     return Clustered(rate=mean, standard_error=error, low=max(0.0, mean - half), high=min(1.0, mean + half))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _task_rate(run: Run, number: int, task: int) -> dict[str, Any]:
         "interval": f"{100 * found.low:.0f}–{100 * found.high:.0f}" if found.episodes else "",
         "count": f"{found.successes}/{found.episodes}" if found.episodes else "",
         "bar": interval_bar(found, colour=number % COLOURS),
-        "steps": f"{numbers['median_steps_to_success']:.0f}" if numbers.get("median_steps_to_success") else "–",
+        "steps": f"{numbers['median_steps_to_success']:.0f} steps" if numbers.get("median_steps_to_success") else "–",
         "errors": numbers.get("errors", 0),
     }
 
@@ -179,6 +179,7 @@ def _about(run: Run, number: int) -> dict[str, Any]:
         "label": run.label,
         "colour": number % COLOURS,
         "folder": str(run.folder),
+        "episodes": _which(identity),
         "protocol": [("name", f"{protocol.pop('name')}, version {protocol.pop('version')}")]
         + [("horizon", f"{horizons[run.suite]} steps")]
         + [(name.replace("_", " "), _plain(value)) for name, value in protocol.items()],
@@ -190,6 +191,11 @@ def _about(run: Run, number: int) -> dict[str, Any]:
         "time": f"{seconds / 60:.1f} minutes in all workers, {seconds / max(1, len(run.results)):.1f} s an episode",
         "sessions": [_session(session) for session in run.sessions],
     }
+
+
+def _which(identity: Mapping[str, Any]) -> str:
+    states = identity["initial_states"]
+    return f"{len(identity['tasks'])} tasks × {len(states)} initial states ({states[0]} to {states[-1]})"
 
 
 def _session(session: Any) -> dict[str, Any]:
