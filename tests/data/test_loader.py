@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from dataclasses import replace
@@ -136,7 +137,7 @@ def test_cached_frames_are_the_same_and_found_again(
 ) -> None:
     everything = np.arange(len(samples))
     first = Samples(demos, pipeline, CHUNK, memory_gb=1e-6, cache=tmp_path)
-    monkeypatch.setattr(Samples, "_fill", None)  # the second time nothing is encoded
+    monkeypatch.setattr(Samples, "_encoded", None)  # the second time nothing is encoded
     second = Samples(demos, pipeline, CHUNK, memory_gb=1e-6, cache=tmp_path)
     assert isinstance(second.frames["image.wrist"], np.memmap)
     for made in (first, second):
@@ -145,18 +146,40 @@ def test_cached_frames_are_the_same_and_found_again(
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_unfinished_cache_is_made_again(
-    demos: Demonstrations, pipeline: Pipeline, samples: Samples, tmp_path: Path
+def test_a_cache_is_whole_or_absent(
+    demos: Demonstrations, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(self: Samples, part: Path, per_step: object) -> None:
+        part.mkdir()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Samples, "_write_cache", full)
+        with pytest.raises(UserError, match="No space left on device; it needs"):
+            Samples(demos, pipeline, CHUNK, cache=tmp_path)
+    assert list(tmp_path.iterdir()) == []
     Samples(demos, pipeline, CHUNK, cache=tmp_path)
     (manifest,) = tmp_path.glob("*/manifest.json")
-    manifest.unlink()
-    (manifest.parent / "image.wrist.npy").write_bytes(b"half")
-    again = Samples(demos, pipeline, CHUNK, cache=tmp_path)
-    np.testing.assert_array_equal(again.frames["image.wrist"], samples.frames["image.wrist"])
     manifest.write_text(json.dumps({"bytes": 0}))
     with pytest.raises(UserError, match="is not the cache that its name says"):
         Samples(demos, pipeline, CHUNK, cache=tmp_path)
+
+
+def test_other_pixels_are_another_dataset(task_file: Path, tmp_path: Path) -> None:
+    """Rendered again, with the same actions: neither the digest nor a cache may be the same."""
+    before = Demonstrations(task_file).digest()
+    assert Demonstrations(task_file).digest() == before
+    made = [read_demo(task_file, f"demo_{k}") for k in range(3)]
+    darker = [replace(demo, images={name: frames // 2 for name, frames in demo.images.items()}) for demo in made]
+    header = TaskHeader(name="x", language="put the bowl on the plate", env_name="X", problem_name="x")
+    write_task_file(task_file, header, darker)
+    assert Demonstrations(task_file).digest() != before
+
+
+def test_two_files_of_one_task_are_refused(task_file: Path) -> None:
+    shutil.copy(task_file, task_file.with_name("put_the_bowl_on_the_plate.hdf5"))
+    with pytest.raises(UserError, match="are of the same task"):
+        Demonstrations(task_file.parent)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -207,6 +230,8 @@ def test_a_foreign_position_is_refused(samples: Samples) -> None:
         Batches(samples, 8, seed=0).restore(state | {"samples": 91})
     with pytest.raises(UserError, match="is not possible"):
         Batches(samples, 0, seed=0)
+    with pytest.raises(UserError, match="-1 is not a seed"):
+        Batches(samples, 8, seed=-1)
 
 
 def test_a_batch_takes_a_few_milliseconds(samples: Samples) -> None:

@@ -8,9 +8,12 @@ Array names of a batch: those of `Pipeline.encode`, and `actions` float32 (B, T,
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ from handeye.data.libero_hdf5 import find_files, index_file, read_demo
 from handeye.data.pipeline import Pipeline
 from handeye.data.statistics import Statistics, measure
 from handeye.errors import UserError
-from handeye.records import read_json, sha256_json, write_json
+from handeye.records import read_json, sha256_file, sha256_json, write_json
 from handeye.types import Episode
 
 
@@ -78,6 +81,12 @@ class Demonstrations:
             for path, index in indexed
             for name, rows in index.demos
         )
+        if len(tasks := [index.task for _, index in indexed]) != len({ref.task for ref in self.episodes}):
+            raise UserError(
+                f"Two files in {root} are of the same task.",
+                why="with and without _demo in their names: " + ", ".join(sorted(tasks)),
+                fix="take one of them away, or put it into a folder of its own",
+            )
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -86,8 +95,8 @@ class Demonstrations:
         """The same folder, fewer episodes."""
         if not episodes:
             raise ValueError("demonstrations without an episode")
-        chosen = object.__new__(Demonstrations)
-        chosen.specs, chosen.episodes = self.specs, tuple(episodes)
+        chosen = copy.copy(self)
+        chosen.episodes = tuple(episodes)
         return chosen
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -104,12 +113,9 @@ class Demonstrations:
         return measure(self.vectors())
 
     def digest(self) -> str:
-        """Of every episode's id, prompt, actions and proprioception: what a checkpoint says it was trained on."""
-        found = [
-            [ref.id, ref.prompt, hashlib.sha256(actions.tobytes() + proprio.tobytes()).hexdigest()]
-            for ref, (actions, proprio) in zip(self.episodes, self.vectors(), strict=True)
-        ]
-        return sha256_json(found)
+        """Of every episode's id and prompt and its file's bytes: what a checkpoint says it was trained on."""
+        files = {ref.file: sha256_file(ref.file) for ref in self.episodes}
+        return sha256_json([[ref.id, ref.prompt, files[ref.file]] for ref in self.episodes])
 
     def split(self, held_out: float, seed: int) -> tuple[Demonstrations, Demonstrations | None]:
         """(train, validation), whole demonstrations, the same share of every task: `held_out` rounded, at least one and
@@ -131,7 +137,7 @@ class Demonstrations:
         for task, refs in by_task.items():
             count = min(max(round(held_out * len(refs)), 1), len(refs) - 1)
             key = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "little")
-            order = np.random.default_rng([seed, key]).permutation(len(refs))
+            order = _rng(seed, key).permutation(len(refs))
             held |= {refs[index].id for index in order[:count]}
         return (
             self.only([ref for ref in self.episodes if ref.id not in held]),
@@ -171,11 +177,13 @@ class Samples:
         self.prompts = np.zeros((len(lengths), *first["prompt"].shape), first["prompt"].dtype)
         self.actions = np.zeros((len(self.ends), demos.specs.action.width), np.float32)
         self.frames: dict[str, np.ndarray] = {}
-        if cache is None:
-            self.frames = {n: np.zeros((len(self.ends), *v.shape), v.dtype) for n, v in per_step.items()}
-            self._fill()
-        else:
-            self._fill_cache(cache, per_step)
+        if cache is not None:
+            self._open_cache(cache, per_step)
+            return
+        self.frames = {name: np.zeros((len(self), *v.shape), v.dtype) for name, v in per_step.items()}
+        for rows, encoded in self._encoded():
+            for name, value in encoded.items():
+                self.frames[name][rows] = value
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -193,49 +201,56 @@ class Samples:
         batch["valid"] = valid_BT
         return batch
 
-    def _fill(self) -> None:
-        start = 0
+    def _encoded(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+        """Each episode's rows and its frames. Prompts and actions, which are small, are kept on the way."""
         with console.progress("reading demonstrations", len(self.demos)) as advance:
+            start = 0
             for number, ref in enumerate(self.demos.episodes):
                 episode = self.demos.load(ref)
-                stop = start + ref.length
                 encoded = self.pipeline.encode_episode(episode)
+                rows = slice(start, start := start + ref.length)
                 self.prompts[number] = encoded.pop("prompt")
-                self.actions[start:stop] = self.pipeline.targets(episode.actions)
-                for name, value in encoded.items():
-                    self.frames[name][start:stop] = value
-                start = stop
+                self.actions[rows] = self.pipeline.targets(episode.actions)
+                yield rows, encoded
                 advance()
 
-    def _fill_cache(self, cache: Path, per_step: Mapping[str, np.ndarray]) -> None:
-        """One .npy per array in a folder named by content, complete when its manifest is there."""
+    def _open_cache(self, cache: Path, per_step: Mapping[str, np.ndarray]) -> None:
+        """A folder of one .npy per array, named by content, that appears when it is complete."""
         identity = {"demonstrations": self.demos.digest(), "pipeline": self.pipeline.to_json(), "bytes": self.bytes}
         folder = cache / f"frames-{sha256_json(identity)[:16]}"
-        paths = {name: folder / f"{name}.npy" for name in (*per_step, "prompt", "actions")}
-        if not (folder / "manifest.json").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            if (free := shutil.disk_usage(folder).free) < self.bytes:
-                raise UserError(
-                    f"The frame cache needs {self.bytes / 1e9:.1f} GB.",
-                    why=f"{folder} has {free / 1e9:.1f} GB left",
-                    fix="choose another cache folder, or smaller images",
-                )
-            made: dict[str, np.memmap] = {}
-            for name, value in per_step.items():
-                made[name] = np.lib.format.open_memmap(
-                    paths[name], mode="w+", dtype=value.dtype, shape=(len(self), *value.shape)
-                )
-            self.frames = dict(made)
-            self._fill()
-            for array in made.values():
-                array.flush()
-            np.save(paths["prompt"], self.prompts)
-            np.save(paths["actions"], self.actions)
-            write_json(folder / "manifest.json", identity)
-        elif read_json(folder / "manifest.json", what="a frame cache's manifest") != identity:
+        if not folder.is_dir():
+            part = cache / f".{folder.name}.{os.getpid()}.part"
+            try:
+                self._write_cache(part, per_step)
+                write_json(part / "manifest.json", identity)
+                part.replace(folder)
+            except OSError as error:
+                if not folder.is_dir():  # else another process was faster, with the same content
+                    raise UserError(
+                        f"Could not write the frame cache {folder}.",
+                        why=f"{error}; it needs {self.bytes / 1e9:.1f} GB",
+                        fix="free some space, choose another cache folder, or use smaller images",
+                    ) from error
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        if read_json(folder / "manifest.json", what="a frame cache's manifest") != identity:
             raise UserError(f"{folder} is not the cache that its name says.", fix=f"delete {folder}")
-        self.frames = {name: np.load(paths[name], mmap_mode="r") for name in per_step}
-        self.prompts, self.actions = np.load(paths["prompt"]), np.load(paths["actions"])
+        self.frames = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in per_step}
+        self.prompts, self.actions = np.load(folder / "prompt.npy"), np.load(folder / "actions.npy")
+
+    def _write_cache(self, part: Path, per_step: Mapping[str, np.ndarray]) -> None:
+        """Written through files, not through the map: a disk that fills up is then an error and not a crash."""
+        part.mkdir(parents=True)
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((part / f"{name}.npy").open("wb")) for name in per_step}
+            for name, value in per_step.items():
+                header = {"descr": value.dtype.str, "fortran_order": False, "shape": (len(self), *value.shape)}
+                np.lib.format.write_array_header_1_0(files[name], header)
+            for _, encoded in self._encoded():
+                for name, value in encoded.items():
+                    files[name].write(np.ascontiguousarray(value).data)
+        np.save(part / "prompt.npy", self.prompts)
+        np.save(part / "actions.npy", self.actions)
 
 
 class Batches:
@@ -243,15 +258,15 @@ class Batches:
     the epoch alone; a batch may reach into the next epoch. Restored from `state()` it goes on to the bit."""
 
     def __init__(self, samples: Samples, batch: int, seed: int) -> None:
-        if batch < 1 or seed < 0:
-            raise UserError(f"A batch of {batch} with the seed {seed} is not possible.", fix="use at least 1, and 0")
+        if batch < 1:
+            raise UserError(f"A batch of {batch} samples is not possible.", fix="use at least 1")
         self.samples, self.size, self.seed = samples, batch, seed
         self.epoch, self.position = 0, 0
         self._order = self._shuffled()
 
     def next(self) -> dict[str, np.ndarray]:
         """The next batch, augmented as the pipeline says. Its randomness is a function of where it is."""
-        rng = np.random.default_rng([self.seed, 1, self.epoch, self.position])
+        rng = _rng(self.seed, 1, self.epoch, self.position)
         return self.samples.pipeline.augment(self.samples.batch(self._take()), rng)
 
     def state(self) -> dict[str, int]:
@@ -283,4 +298,10 @@ class Batches:
         return np.concatenate(taken)
 
     def _shuffled(self) -> Integer[np.ndarray, "N"]:
-        return np.random.default_rng([self.seed, 0, self.epoch]).permutation(len(self.samples))
+        return _rng(self.seed, 0, self.epoch).permutation(len(self.samples))
+
+
+def _rng(seed: int, *where: int) -> np.random.Generator:
+    if seed < 0:
+        raise UserError(f"{seed} is not a seed.", fix="use 0 or more")
+    return np.random.default_rng([seed, *where])
