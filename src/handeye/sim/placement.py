@@ -172,9 +172,7 @@ def _turn(quaternion: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "3 3"]:
     )
 
 
-def place(
-    scene: Scene, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.RandomState, *, loads: int
-) -> int:
+def place(scene: Scene, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.RandomState, *, loads: int) -> int:
     """Draw and write everything of a reset that is not the arm: joints that start open or switched on, the poses of
     objects (`data.qpos`) and of fixtures (`model.body_pos`, `model.body_quat`). `data` holds the arm at rest;
     `rng.randn(7)`, the arm's unused noise, has been drawn. The caller runs mj_forward afterwards.
