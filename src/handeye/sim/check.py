@@ -93,9 +93,7 @@ def _graphics(backend: Backend) -> Finding:
         choice = rendering.choice(backend)
     except UserError as error:
         return Finding(about="graphics", verdict="bad", measured=error.why or error.what, fix=error.fix)
-    return Finding(
-        about="graphics", verdict="ok", measured=f"{choice.backend}: {choice.renderer}", expected=choice.reason
-    )
+    return Finding(about="graphics", verdict="ok", measured=f"{choice.backend}, {choice.renderer}: {choice.reason}")
 
 
 def _floor() -> Finding:
