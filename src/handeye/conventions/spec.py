@@ -20,7 +20,7 @@ class ActionSpec:
 
     width: int
     control: Literal["eef_delta"]
-    """`eef_delta`: a step of the end effector, position and rotation vector, in the robot's base frame."""
+    """`eef_delta`: a step of the end effector, position and rotation vector, along the world's axes."""
 
     low: float
     high: float
