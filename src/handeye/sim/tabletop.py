@@ -70,4 +70,6 @@ def initial_state(task: Task, index: int) -> Float64[np.ndarray, "D"]:
     data.qpos[ARM], data.qpos[FINGERS] = world.init_qpos, FINGERS_AT_RESET
     identity = EpisodeId(suite=task.suite, task=task.index, initial_state=index)
     place(world, model, data, np.random.RandomState(identity.number("stored initial state")), loads=1)
-    return np.concatenate([[0.0], data.qpos, data.qvel])
+    row = np.concatenate([[0.0], data.qpos, data.qvel])
+    row.flags.writeable = False  # the cache hands out the same array every time
+    return row

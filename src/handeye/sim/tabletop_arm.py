@@ -76,8 +76,8 @@ def robot(base: Sequence[float]) -> Element:
     root = element("body", name="robot0_base", pos=base)
     link = add(root, "body", name="robot0_link0")
     add(link, "inertial", pos=(-0.041, 0, 0.05), mass=2.8, diaginertia=(0.01, 0.01, 0.01))  # immovable: never matters
-    _cylinder(link, "robot0_link0", (-0.02, 0, 0.0), (-0.02, 0, 0.06), 0.085, "shell")
-    _cylinder(link, "robot0_link0b", (0, 0, 0.06), (0, 0, 0.15), 0.065, "shell")
+    _cylinder(link, "robot0_link0_0", (-0.02, 0, 0.0), (-0.02, 0, 0.06), 0.085, "shell")
+    _cylinder(link, "robot0_link0_1", (0, 0, 0.06), (0, 0, 0.15), 0.065, "shell")
     for number, (a, d, alpha) in enumerate(DH, start=1):
         link = add(
             link,

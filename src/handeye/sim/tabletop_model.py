@@ -18,11 +18,7 @@ from handeye.sim.tabletop_arm import INVISIBLE, actuators, materials, robot
 from handeye.sim.tabletop_parts import COLOURS, Made, make_part
 from handeye.sim.world import Place, Problem, Scene, Setting
 
-BASE = (
-    -0.66,
-    0.0,
-    0.912,
-)  # LIBERO's table scenes, like the table's size and height and the cameras below (facts 1.2-1.3)
+BASE = (-0.66, 0.0, 0.912)  # as in LIBERO's table scenes, like the table and the cameras below (facts 1.2 and 1.3)
 TABLE_TOP = 0.90
 AGENTVIEW: Attributes = {
     "pos": (0.6586131746834771, 0.0, 1.6103500240372423),
@@ -107,16 +103,13 @@ def model_xml(problem: Problem, made: Sequence[Made]) -> str:
 
 def _room(world: Element, problem: Problem) -> None:
     add(world, "geom", name="floor", kind="plane", size=(3, 3, 0.125), material="tiles", condim=3, group=1)
-    add(
-        world,
-        "geom",
-        name="wall_rear_visual",
-        kind="box",
-        size=(0.02, 3, 1.5),
-        pos=(-1.8, 0, 1.5),
-        material="wall",
-        **INVISIBLE,
-    )
+    for side, at, size in (
+        ("rear", (-1.8, 0, 1.5), (0.02, 3, 1.5)),
+        ("front", (2.5, 0, 1.5), (0.02, 3, 1.5)),
+        ("left", (0, -2.5, 1.5), (3, 0.02, 1.5)),
+        ("right", (0, 2.5, 1.5), (3, 0.02, 1.5)),
+    ):
+        add(world, "geom", name=f"wall_{side}_visual", kind="box", pos=at, size=size, material="wall", **INVISIBLE)
     table = add(world, "body", name="table", pos=(0, 0, TABLE_TOP - 0.025))
     add(table, "geom", name="table_collision", kind="box", size=(0.5, 0.6, 0.025), friction=(0.6, 0.005, 0.0001),
         rgba=(0.5, 0.5, 0, 1), group=0)  # fmt: skip

@@ -110,14 +110,6 @@ def _cube(category: str, name: str, colour: str) -> Made:
     return Made(body=body, part=_object(category, name, half, 0.034, turned=TURNED))
 
 
-def _brick(category: str, name: str, colour: str) -> Made:
-    size = (0.022, 0.045, 0.02)
-    body = _body(name)
-    _both(body, name, colour, size)
-    _movable(body, name, 0.08)
-    return Made(body=body, part=_object(category, name, size[2], 0.05, turned=TURNED))
-
-
 def _cylinder(category: str, name: str, colour: str) -> Made:
     """Four crossed boxes make an eight-sided prism; the two that stand askew are shorter and stay off the table."""
     radius, half = 0.024, 0.034
@@ -135,9 +127,9 @@ def _ball(category: str, name: str, colour: str) -> Made:
     body = _body(name)
     # Rolling friction, for which condim 6 is needed: it comes to rest within a hand's breadth.
     rolling = SOLID | {"friction": (0.95, 0.3, 0.003), "condim": 6}
-    add(body, "geom", name=f"{name}_g", kind="sphere", size=radius, mass=0.05, **rolling)
-    _seen(body, f"{name}_vis", colour, kind="sphere", size=(radius,))
-    add(body, "joint", name=f"{name}_joint0", kind="free", damping=0.0005)
+    add(body, "geom", name=f"{name}_g", kind="sphere", size=radius, **rolling)
+    _seen(body, f"{name}_vis", colour, kind="sphere", size=radius)
+    _movable(body, name, 0.05)
     return Made(body=body, part=_object(category, name, radius, 0.03, turned=0.0))
 
 
@@ -274,7 +266,6 @@ def _button(category: str, name: str, colour: str) -> Made:
 
 SHAPES: dict[str, Callable[[str, str, str], Made]] = {
     "cube": _cube,
-    "brick": _brick,
     "cylinder": _cylinder,
     "ball": _ball,
     "plate": _plate,
