@@ -69,6 +69,7 @@ def run(config: DemosConfig) -> Path:
     write_json(out / "manifest.json", manifest(plan, ledger, tasks, out))
     shutil.rmtree(recording.parts, ignore_errors=True)
     report(tasks, ledger)
+    console.say(f"{sum(ledger.kept(task) for task in tasks)} demonstrations in {out}")
     return out
 
 

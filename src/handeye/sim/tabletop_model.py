@@ -104,10 +104,10 @@ def model_xml(problem: Problem, made: Sequence[Made]) -> str:
 def _room(world: Element, problem: Problem) -> None:
     add(world, "geom", name="floor", kind="plane", size=(3, 3, 0.125), material="tiles", condim=3, group=1)
     for side, at, size in (
-        ("rear", (-1.8, 0, 1.5), (0.02, 3, 1.5)),
-        ("front", (2.5, 0, 1.5), (0.02, 3, 1.5)),
-        ("left", (0, -2.5, 1.5), (3, 0.02, 1.5)),
-        ("right", (0, 2.5, 1.5), (3, 0.02, 1.5)),
+        ("rear", (-1.8, 0.0, 1.5), (0.02, 3.0, 1.5)),
+        ("front", (2.5, 0.0, 1.5), (0.02, 3.0, 1.5)),
+        ("left", (0.0, -2.5, 1.5), (3.0, 0.02, 1.5)),
+        ("right", (0.0, 2.5, 1.5), (3.0, 0.02, 1.5)),
     ):
         add(world, "geom", name=f"wall_{side}_visual", kind="box", pos=at, size=size, material="wall", **INVISIBLE)
     table = add(world, "body", name="table", pos=(0, 0, TABLE_TOP - 0.025))
@@ -124,7 +124,7 @@ def _room(world: Element, problem: Problem) -> None:
                 size=((x1 - x0) / 2, (y1 - y0) / 2, 0.007), group=0, rgba=(0, 0, 0, 0))  # fmt: skip
     # One lamp above, one behind the camera's left shoulder: every face a camera sees is lit, each differently.
     for index, (at, direction) in enumerate(
-        (((-0.3, 0.6, 3.0), (0.1, -0.2, -1)), ((2.0, -1.2, 2.2), (-1, 0.6, -0.75)))
+        (((-0.3, 0.6, 3.0), (0.1, -0.2, -1.0)), ((2.0, -1.2, 2.2), (-1.0, 0.6, -0.75)))
     ):
         add(world, "light", name=f"light{index + 1}", pos=at, dir=direction, diffuse=(0.55, 0.55, 0.53),
             specular=(0.2, 0.2, 0.2), castshadow="false", cutoff=90)  # fmt: skip
