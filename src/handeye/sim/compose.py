@@ -1,7 +1,7 @@
 """Problem -> MJCF: the arena, the robot, and every object and fixture, merged as the reference merges them.
 
-Order is part of the result: MuJoCo numbers bodies, geoms and joints as they come, and the solver's sums follow. Nothing is
-compiled or cached here; `scene.py` does that.
+Order is part of the result: MuJoCo numbers bodies, geoms and joints as they come, and the solver's sums follow. Nothing
+is compiled or cached here; `scene.py` does that.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from handeye.sim.world import Part, Place, Problem, Region
 SECTIONS = ("worldbody", "actuator", "sensor", "asset", "tendon", "equality", "contact")
 MERGED = ("actuator", "sensor", "tendon", "equality", "contact")
 
-NAMING = frozenset(
-    "class childclass name objname material texture joint joint1 joint2 jointinparent geom geom1 geom2 mesh fixed actuator"
-    " tendon tendon1 tendon2 slidesite cranksite body body1 body2 hfield target prefix site".split()
-)
+NAMING = {
+    *("class", "childclass", "name", "objname", "material", "texture", "mesh", "hfield", "target", "prefix", "fixed"),
+    *("joint", "joint1", "joint2", "jointinparent", "geom", "geom1", "geom2", "body", "body1", "body2"),
+    *("actuator", "tendon", "tendon1", "tendon2", "slidesite", "cranksite", "site"),
+}
 """Attributes that hold names, which get a prefix when a part joins others."""
 
 OFFSETS = {"bottom": ("bottom_site", 2), "top": ("top_site", 2), "radius": ("horizontal_radius_site", 0)}
-"""What the placement sampler believes about a thing's extent -> the site of its model and the coordinate that say so."""
+"""A thing's extent as the placement sampler believes it -> site of its model, and which coordinate says so."""
 
 ROBOT_COLOUR, MOUNT_COLOUR, GRIPPER_COLOUR, ARENA_COLOUR = "0 0.5 0 1", "0.5 0.5 0 1", "0 0 0.5 1", "0.5 0.5 0 1"
 """What collision geoms are painted, so that they can be told apart in a debugger's picture."""

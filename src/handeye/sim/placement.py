@@ -35,7 +35,7 @@ FIRST_LOADS = 2
 AXES = "xyz"
 
 
-class DoesNotFit(Exception):
+class DoesNotFitError(Exception):
     """An object found no place among the others in this draw."""
 
 
@@ -83,13 +83,14 @@ class Sampler:
         owner = self.scene.places[region].owner
         assert owner is not None
         below = self.placed[owner]
-        base = below.position + _turn(below.quaternion) @ site.xpos
+        base = below.position
         ranges = [((0.0, 0.0), (0.0, 0.0))]
         if not inside:
             base = base + np.array([0.0, 0.0, below.part.top])
             half_x, half_y = self.scene.model.site(region).size[:2] / 2
             ranges = [((-half_x + part.radius, half_x - part.radius), (-half_y + part.radius, half_y - part.radius))]
-        self._put(part, base, ranges, lift=0.0, check=True)
+        offset = _turn(below.quaternion) @ site.xpos
+        self._put(part, base, ranges, lift=0.0, check=True, offset=offset)
 
     def _on_top(self, part: Part, below: Placed) -> None:
         base = below.position + np.array([0.0, 0.0, below.part.top])
@@ -104,22 +105,26 @@ class Sampler:
         lift: float,
         check: bool,
         yaw: tuple[float, float] = (0.0, 0.0),
+        offset: Float64[np.ndarray, "3"] | None = None,
     ) -> None:
-        z = lift + base[2] - part.bottom
         for _ in range(ATTEMPTS):
             x_range, y_range = ranges[self.rng.randint(len(ranges))]
             x = self.rng.uniform(*x_range) + base[0]
             y = self.rng.uniform(*y_range) + base[1]
-            if check and any(_collides(part, x, y, z, other) for other in self.placed.values()):
+            position = np.array([x, y, lift + base[2]])
+            if offset is not None:
+                position += offset  # the order of these sums shows in the last bit
+            position[2] -= part.bottom
+            if check and any(_collides(part, position, other) for other in self.placed.values()):
                 continue
             turn = self._turned(part) if part.movable else _yaw(self.rng.uniform(*yaw))
-            self.placed[part.name] = Placed(part=part, position=np.array([x, y, z]), quaternion=turn)
+            self.placed[part.name] = Placed(part=part, position=position, quaternion=turn)
             return
-        raise DoesNotFit(part.name)
+        raise DoesNotFitError(part.name)
 
     def _turned(self, part: Part) -> Float64[np.ndarray, "4"]:
-        """Built as (x, y, z, w) and used as (w, x, y, z): trap 7. The angle is drawn from its upper bound down."""
-        angles = [(axis, self.rng.uniform(high, low)) for axis, low, high in part.rotation]
+        """Built as (x, y, z, w) and used as (w, x, y, z): trap 7."""
+        angles = [(axis, self.rng.uniform(low, high)) for axis, low, high in part.rotation]
         turns = []
         for axis, angle in angles:
             turn = np.zeros(4)
@@ -133,10 +138,10 @@ class Sampler:
         return whole
 
 
-def _collides(part: Part, x: float, y: float, z: float, other: Placed) -> bool:
-    dx, dy = x - other.position[0], y - other.position[1]
+def _collides(part: Part, position: Float64[np.ndarray, "3"], other: Placed) -> bool:
+    dx, dy, dz = position - other.position
     near = math.sqrt(dx * dx + dy * dy) <= other.part.radius + part.radius
-    return bool(near and z - other.position[2] <= other.part.top - part.bottom)
+    return bool(near and dz <= other.part.top - part.bottom)
 
 
 def _yaw(angle: float) -> Float64[np.ndarray, "4"]:
@@ -188,7 +193,7 @@ def place(scene: Scene, model: mujoco.MjModel, data: mujoco.MjData, rng: np.rand
         sampler = Sampler(scene, data, rng)
         try:
             sampler.run()
-        except DoesNotFit:
+        except DoesNotFitError:
             loads += 1
             rng.randn(7)
             continue

@@ -1,8 +1,8 @@
 """Problem -> Scene: composed, compiled once, and kept on disk and in memory by content.
 
-Compiling a LIBERO scene reads some 300 files and takes about a second; its binary form loads in a tenth of that. A cached
-model is found by a digest of the MJCF, of every file it refers to, and of MuJoCo's version, so that nothing stale is ever
-used and nothing needs to be invalidated by hand.
+Compiling a LIBERO scene reads some 300 files and takes about a second; its binary form loads in a tenth of that. A
+cached model is found by a digest of the MJCF, of every file it refers to, and of MuJoCo's version, so nothing stale
+is ever used and nothing needs to be invalidated by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import mujoco
 from handeye import console
 from handeye.paths import scene_cache
 from handeye.records import write_json
-from handeye.sim.compose import Composed, compose
+from handeye.sim.compose import compose
 from handeye.sim.world import Problem, Scene
 
 KEPT_IN_MEMORY = 2
@@ -69,7 +69,7 @@ def _compiled(xml: str, roots: Mapping[str, Path], digest: str) -> mujoco.MjMode
     return model
 
 
-# ---- on disk: DIGEST-SIZE.mjb, so that a file which lost its end is known by its name ---------------------------------
+# ---- on disk: DIGEST-SIZE.mjb, so that a file which lost its end is known by its name -----------------------------
 
 
 def _from_disk(digest: str) -> mujoco.MjModel | None:
@@ -160,6 +160,3 @@ def _file_digests(paths: list[Path]) -> list[str]:
         except Exception as error:  # as above: only time is lost
             console.warn(f"digests could not be kept: {error}")
     return digests
-
-
-__all__ = ["Composed", "cached_model", "libero_scene"]
