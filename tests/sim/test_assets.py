@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
-import posixpath
 import re
 import signal
 import subprocess
@@ -75,8 +73,8 @@ def small(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> FetchC
     monkeypatch.setattr(assets, "PIECES", (piece,))
     monkeypatch.delenv("HANDEYE_LIBERO_ASSETS", raising=False)
     scenes = write_tree(tmp_path / "scenes", scene_tree())
-    needed = scene_files.check(scenes, CATEGORIES)
-    monkeypatch.setattr(scene_files, "MODELS_SHA256", scene_files.digest(scenes, needed))
+    models = [path for path in scene_files.check(scenes, CATEGORIES) if path.endswith(".xml")]
+    monkeypatch.setattr(scene_files, "MODELS_SHA256", scene_files.digest(scenes, models))
     return FetchConfig(wheels=tmp_path / "wheels", assets=scenes)
 
 
@@ -105,7 +103,7 @@ def test_the_second_time_nothing_is_touched(small: FetchConfig, home: Path) -> N
     }
 
 
-@pytest.mark.parametrize("damage", ["change", "remove", "add", "manifest"])
+@pytest.mark.parametrize("damage", ["change", "remove", "add", "manifest", "no json"])
 def test_damage_is_noticed_and_repaired(small: FetchConfig, damage: str, capfd: pytest.CaptureFixture) -> None:
     assets.fetch(small)
     folder = assets.libero_files()
@@ -116,6 +114,9 @@ def test_damage_is_noticed_and_repaired(small: FetchConfig, damage: str, capfd: 
         (folder / "mesh.stl").unlink()
     elif damage == "add":
         (folder / "more.stl").write_bytes(b"")
+    elif damage == "no json":
+        (folder / "manifest.json").write_bytes(b"{")
+        (folder.parent / "assets.json").write_bytes(b"{")
     else:
         (folder / "manifest.json").unlink()
     assets.fetch(small)
@@ -208,6 +209,43 @@ def test_download_from_the_hub_with_every_trouble(small: FetchConfig, fake_hub, 
     assert len(fake_hub.asked) == before
 
 
+def test_downloaded_scene_files_are_repaired(small: FetchConfig, fake_hub, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(hub, "_server", lambda: Server(pause=0.0, timeout=5.0, tries=3))
+    fake_hub.files = scene_tree()
+    online = replace(small, assets=None)
+    assets.fetch(online)
+    whole, before = tree(assets.libero_assets()), len(fake_hub.downloads("textures/wood.png"))
+    (assets.libero_assets() / "textures/wood.png").write_bytes(b"pmg")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE"):
+        assets.fetch(online)
+    assert (assets.libero_assets() / "textures/wood.png").exists()  # what there is stays until there is better
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assets.fetch(online)
+    assert tree(assets.libero_assets()) == whole
+    assert len(fake_hub.downloads("textures/wood.png")) == before + 1
+    assert len(fake_hub.downloads("articulated_objects/stove.xml")) == 1
+    assert "have changed" in capfd.readouterr().err
+
+
+def test_a_recorded_folder_that_went_away_is_replaced_by_the_download(small: FetchConfig, fake_hub, capfd) -> None:
+    fake_hub.files = scene_tree()
+    assets.fetch(small)
+    assert small.assets
+    small.assets.rename(small.assets.with_name("gone"))
+    with pytest.raises(UserError, match="does not hold"):
+        assets.libero_assets()
+    assets.fetch(FetchConfig(wheels=small.wheels))
+    assert assets.libero_assets().name == "assets" and "downloading" in capfd.readouterr().err
+
+
+def test_a_home_that_cannot_be_written(small: FetchConfig, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HANDEYE_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(UserError, match="HANDEYE_HOME"):
+        assets.fetch(small)
+
+
 def test_offline(small: FetchConfig, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(hub, "_server", lambda: Server(pause=0.0, tries=2))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -264,24 +302,3 @@ def test_killed_in_the_middle_it_goes_on_and_two_at_once_do_not_meet(small: Fetc
     assert [one.wait() for one in both] == [0, 0]
     assert {path.name for path in (home / "libero").iterdir()} == {".lock", "assets", "assets.json", "files"}
     assert (assets.libero_files() / "mesh.stl").read_bytes() == WHEEL["kept/mesh.stl"]
-
-
-@pytest.mark.libero
-@pytest.mark.goldens
-def test_what_is_kept_is_what_the_reference_uses(goldens: Path) -> None:
-    """Every file that the reference's composed scenes name is among those that fetch checks, and no code is."""
-    robot, categories = assets.robosuite_assets(), json.loads((assets.libero_files() / "categories.json").read_text())
-    needed = set(scene_files.check(assets.libero_assets(), categories))
-    assert scene_files.digest(assets.libero_assets(), needed) == scene_files.MODELS_SHA256
-    scenes = sorted((goldens / "sim").glob("*.xml.gz"))
-    named = {"LIBERO": set(), "ROBOSUITE": set()}
-    for path in scenes:
-        for owner, file in re.findall(
-            r"\$(LIBERO|ROBOSUITE)_ASSETS/([^\"]+)", gzip.decompress(path.read_bytes()).decode()
-        ):
-            named[owner].add(posixpath.normpath(file))
-    assert len(scenes) >= 1 and named["LIBERO"] and named["LIBERO"] <= needed
-    assert named["ROBOSUITE"] and all((robot / file).is_file() for file in named["ROBOSUITE"])
-    assert len(list(robot.rglob("*.*"))) - len(named["ROBOSUITE"]) <= 8  # five models, the manifest, and little else
-    for folder in (robot, assets.libero_files()):
-        assert not [path for path in folder.rglob("*") if path.suffix in (".py", ".pruned_init", ".pkl")]

@@ -64,6 +64,9 @@ def test_errors_name_the_data_set(fake_hub, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("HF_ENDPOINT", fake_hub.url + "/bytes")
     with pytest.raises(UserError, match="404"):
         hub.data_set("owner/name", server=QUICK)
+    monkeypatch.setenv("HF_ENDPOINT", "huggingface.co")
+    with pytest.raises(UserError, match="HF_ENDPOINT"):
+        hub.data_set("owner/name", server=QUICK)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="owner/name"):
         hub.data_set("owner/name", server=QUICK)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -37,28 +36,6 @@ def test_all_130_tasks() -> None:
             rows.add(states.shape[1])
             count += 1
     assert (count, other) == (130, 29) and len(rows) > 10
-
-
-@pytest.mark.libero
-@pytest.mark.goldens
-def test_tasks_are_the_references(goldens: Path) -> None:
-    paths = sorted((goldens / "sim").glob("*-[0-9][0-9].npz"))
-    assert paths
-    for path in paths:
-        with np.load(path) as golden:
-            meta, shape = json.loads(str(golden["meta"])), tuple(golden["init_states_shape"])
-            starts = {key.split("/")[1]: golden[key][0] for key in golden.files if key.endswith("/states")}
-        task = suites.task(meta["suite"], meta["task_index"])
-        problem = libero.problem(task)
-        assert (task.name, task.language) == (meta["name"], meta["language"])
-        assert problem.language == meta["language_from_bddl"]
-        assert [list(predicate) for predicate in problem.goal] == meta["goal"]
-        assert list(problem.of_interest) == meta["obj_of_interest"]
-        states = libero.initial_states(task)
-        assert states.shape == shape
-        for name, start in starts.items():  # traj/kK starts from initial state K
-            np.testing.assert_array_equal(states[int(name.removeprefix("k"))], start)
-        assert starts
 
 
 def test_without_files_it_says_what_to_type(home: Path) -> None:

@@ -9,13 +9,12 @@ From wheels we take data; nothing of their code is imported or run.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,14 @@ from handeye import console
 from handeye.errors import UserError
 from handeye.paths import libero_data
 from handeye.records import read_json, sha256_file, sha256_json, write_json
-from handeye.sim import bddl, hub, init_states, scene_files, wheels
+from handeye.sim import hub, scene_files, wheels
 from handeye.sim.archives import unpack
 from handeye.sim.config import FetchConfig
+from handeye.sim.pieces import PIECES, Piece
 
 HUB_DATA_SET = "lerobot/libero-assets"
 """Which hf-libero 0.1.4 names (libero/libero/utils/download_utils.py:109)."""
 
-SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
 _FETCH = "run `handeye fetch libero`"
 
 
@@ -67,7 +66,6 @@ def task_names() -> dict[str, list[str]]:
 def fetch(config: FetchConfig) -> Path:
     """`handeye fetch libero`. What is there and whole is left alone, so a second run takes a moment."""
     home = libero_data()
-    home.mkdir(parents=True, exist_ok=True)
     with _alone(home):
         for leftover in home.glob(".*/"):  # of a fetch that was killed
             shutil.rmtree(leftover)
@@ -79,108 +77,10 @@ def fetch(config: FetchConfig) -> Path:
     return home
 
 
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What is taken from one wheel."""
-
-    folder: str
-    package: str
-    version: str
-    layout: int
-    """Raised when this program keeps the files in another form, so that older ones are brought again."""
-
-    select: Callable[[Path], Callable[[str], str | None]]
-    """The wheel -> which members, under which name."""
-
-    finish: Callable[[Path], None]
-    sha256: str
-    """Of the selected files as published: the JSON of {path: sha256}. The wheel itself may be anybody's build."""
-
-
-def _select_libero(wheel: Path) -> Callable[[str], str | None]:
-    renamed = {"libero/libero/benchmark/libero_suite_task_map.py": "task_map.txt"}
-
-    def select(name: str) -> str | None:
-        if name.endswith(".bddl"):
-            return name.removeprefix("libero/libero/")
-        if name.endswith(".pruned_init"):
-            return "init_states/" + name.removeprefix("libero/libero/init_files/")
-        return "LICENSE" if name.endswith(".dist-info/licenses/LICENSE") else renamed.get(name)
-
-    return select
-
-
-def _finish_libero(folder: Path) -> None:
-    """Initial states become .npz; the order of tasks is read from the Python file's literal, without running it."""
-    for path in sorted(folder.glob("init_states/*/*.pruned_init")):
-        init_states.save(path.with_suffix(".npz"), init_states.read(path))
-        path.unlink()
-    order = folder / "task_map.txt"
-    (assignment,) = (node for node in ast.parse(order.read_text()).body if isinstance(node, ast.Assign))
-    names: dict[str, list[str]] = ast.literal_eval(assignment.value)
-    write_json(folder / "tasks.json", {suite: names[suite] for suite in SUITES})
-    order.unlink()
-    categories: set[str] = set()
-    for suite in SUITES:
-        for name in names[suite]:
-            path = folder / "bddl_files" / suite / f"{name}.bddl"
-            problem = bddl.parse(path.read_text(), source=str(path))
-            categories |= {*problem.objects, *problem.fixtures}
-    arenas = {"table", "floor", "kitchen_table", "study_table", "living_room_table"}
-    write_json(folder / "categories.json", sorted(categories - arenas))
-
-
-ROBOT_MODELS = (
-    "base.xml",
-    "robots/panda/robot.xml",
-    "grippers/panda_gripper.xml",
-    "mounts/rethink_mount.xml",
-    "mounts/null_mount.xml",
-)
-
-
-def _select_robosuite(wheel: Path) -> Callable[[str], str | None]:
-    prefix = "robosuite/models/assets/"
-    wanted = set(ROBOT_MODELS)
-    for model in ROBOT_MODELS:
-        wanted |= scene_files.references(model, wheels.member(wheel, prefix + model))
-
-    def select(name: str) -> str | None:
-        if name.endswith(".dist-info/LICENSE"):
-            return "LICENSE"
-        path = name.removeprefix(prefix)
-        return path if path != name and path in wanted else None
-
-    return select
-
-
-PIECES = (
-    Piece(
-        folder="files",
-        package="hf-libero",
-        version="0.1.4",
-        layout=1,
-        select=_select_libero,
-        finish=_finish_libero,
-        sha256="b8832eac5df52bc818950372b08408e980067b01d2bb97f78ada7e656fa0aad2",
-    ),
-    Piece(
-        folder="robosuite",
-        package="robosuite",
-        version="1.4.0",
-        layout=1,
-        select=_select_robosuite,
-        finish=lambda folder: None,
-        sha256="49912eece511fedf9b913036a058efcda7146d21e79f7ed8e26a66be4bb9ebd5",
-    ),
-)
-
-
 def _bring(piece: Piece, target: Path, config: FetchConfig) -> None:
     """Wheel -> selected files -> checked -> converted -> manifest -> its name."""
     made = target.with_name(f".{target.name}.new")
-    for leftover in (made, target):
-        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.rmtree(made, ignore_errors=True)
     try:
         with wheels.wheel(piece.package, piece.version, config, near=target.parent) as wheel:
             unpack(wheel, made, select=piece.select(wheel))
@@ -192,11 +92,13 @@ def _bring(piece: Piece, target: Path, config: FetchConfig) -> None:
                 fix="check the index that pip is configured with, or name another with --index or --wheels",
             )
         piece.finish(made)
-        write_json(made / "manifest.json", {**_identity(piece), **origin, "files": _digests(made)})
+        files = _digests(made)
+        write_json(made / "manifest.json", {**_identity(piece), **origin, "files": files})
+        shutil.rmtree(target, ignore_errors=True)
         made.replace(target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    console.say(f"{piece.package} {piece.version}: {len(_digests(target)) - 1} files in {target}")
+    console.say(f"{piece.package} {piece.version}: {len(files)} files in {target}")
 
 
 def _identity(piece: Piece) -> dict[str, Any]:
@@ -210,16 +112,23 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _is_whole(folder: Path, piece: Piece) -> bool:
     """The manifest is there and right about every file. Says so when it is not."""
-    path = folder / "manifest.json"
-    if not path.exists():
+    if not (folder / "manifest.json").exists():
         return False
-    manifest = read_json(path, what="a manifest of fetched files")
-    found = _digests(folder)
+    manifest, found = _read(folder / "manifest.json"), _digests(folder)
     del found["manifest.json"]
     if manifest.get("files") == found and {key: manifest.get(key) for key in _identity(piece)} == _identity(piece):
         return True
     console.warn(f"{folder} is damaged or from another version; it is brought again")
     return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A manifest; empty if it is not there or damaged, because fetching makes it again."""
+    try:
+        read: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return read
 
 
 def _scene_assets(home: Path, config: FetchConfig) -> dict[str, Any]:
@@ -228,33 +137,52 @@ def _scene_assets(home: Path, config: FetchConfig) -> dict[str, Any]:
     given = config.assets or os.environ.get("HANDEYE_LIBERO_ASSETS")
     if config.copy and not given:
         raise UserError("--copy wants a folder to copy from.", fix="give --assets DIR, or set $HANDEYE_LIBERO_ASSETS")
-    record = home / "assets.json"
-    old = read_json(record, what="where LIBERO's scene files are") if record.exists() else {}
+    old = _read(home / "assets.json")
     if given:
         folder = Path(given).expanduser().resolve()
-        needed = scene_files.check(folder, categories)
-        entry = {"path": str(folder), "source": "your folder"}
+        entry = _described(folder, str(folder), "your folder", categories)
         if config.copy:
-            _copy(folder, home / "assets", needed)
-            entry = {"path": "assets", "source": f"copied from {folder}"}
-    elif old:
-        folder = home / old["path"]
-        needed = scene_files.check(folder, categories)
-        entry = {"path": old["path"], "source": old["source"]}
+            _copy(folder, home / "assets", scene_files.check(folder, categories))
+            entry = _described(home / "assets", "assets", f"copied from {folder}", categories)
     else:
-        revision = _download(home, categories)
-        needed = scene_files.check(home / "assets", categories)
-        entry = {"path": "assets", "source": f"{HUB_DATA_SET} at {revision}"}
-    models = scene_files.digest(home / entry["path"], needed)
-    if models != scene_files.MODELS_SHA256:
+        entry = _kept(home, old, categories) or _download(home, categories)
+    if entry["models_sha256"] != scene_files.MODELS_SHA256:
         console.warn(
             f"the scene models in {home / entry['path']} are not the ones that handeye was compared with; "
             "physics may differ from the reference"
         )
-    new = {**entry, "files": len(needed), "models_sha256": models}
-    if new != old:
-        write_json(record, new)
-    return new
+    if entry != old:
+        write_json(home / "assets.json", entry)
+    return entry
+
+
+def _described(folder: Path, path: str, source: str, categories: list[str]) -> dict[str, Any]:
+    """The record of a complete folder. Two folders with the same digests look and move the same."""
+    needed = scene_files.check(folder, categories)
+    models = [name for name in needed if name.endswith(".xml")]
+    return {
+        "path": path,
+        "source": source,
+        "files": len(needed),
+        "files_sha256": scene_files.digest(folder, needed),
+        "models_sha256": scene_files.digest(folder, models),
+    }
+
+
+def _kept(home: Path, old: dict[str, Any], categories: list[str]) -> dict[str, Any] | None:
+    """What the record says, if that is still true; None, with a warning, if the files must be brought again."""
+    if not old:
+        return None
+    folder = home / old["path"]
+    try:
+        found = _described(folder, old["path"], old["source"], categories)
+    except UserError as error:
+        console.warn(f"{error.what} {error.why}; downloading them")
+        return None
+    if found != old and old["path"] == "assets":
+        console.warn(f"files in {folder} have changed; bringing the original ones")
+        return None
+    return found
 
 
 def _copy(source: Path, target: Path, needed: list[str]) -> None:
@@ -269,13 +197,14 @@ def _copy(source: Path, target: Path, needed: list[str]) -> None:
     part.replace(target)
 
 
-def _download(home: Path, categories: list[str]) -> str:
-    """Into assets.part, which a later run goes on with; under its own name when complete. Returns the revision."""
-    part = home / "assets.part"
+def _download(home: Path, categories: list[str]) -> dict[str, Any]:
+    """Into assets.part, which a later run goes on with; under its own name when complete."""
+    part, target = home / "assets.part", home / "assets"
     pinned = part / "revision.json"
     try:
-        revision = read_json(pinned, what="the revision to go on with")["revision"] if pinned.exists() else "main"
-        found = hub.data_set(HUB_DATA_SET, revision=revision)
+        found = hub.data_set(HUB_DATA_SET, revision=_read(pinned).get("revision", "main"))
+        if target.exists() and not part.exists():
+            target.replace(part)  # what of it is right need not come again
         write_json(pinned, {"revision": found.revision})
         needed = set(scene_files.models(categories, found.files.__contains__))
         found.get(sorted(needed), part, advance=lambda count: None)
@@ -298,15 +227,22 @@ def _download(home: Path, categories: list[str]) -> str:
             fix=f"{error.fix}; or give a folder that has them: `handeye fetch libero --assets DIR`",
         ) from None
     pinned.unlink()
-    shutil.rmtree(home / "assets", ignore_errors=True)
-    part.replace(home / "assets")
-    return found.revision
+    shutil.rmtree(target, ignore_errors=True)
+    part.replace(target)
+    return _described(target, "assets", f"{HUB_DATA_SET} at {found.revision}", categories)
 
 
 @contextlib.contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """One fetch at a time; a second waits for the first and then finds everything there."""
-    with (home / ".lock").open("w") as lock:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / ".lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be kept in {home}.", why=str(error), fix="set $HANDEYE_HOME to a folder"
+        ) from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -24,7 +24,12 @@ _THREADS = 8
 
 
 def endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    address = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if not address.startswith(("https://", "http://")):
+        raise UserError(
+            f"$HF_ENDPOINT is {address!r}.", why="an address starts with https://", fix="correct or unset it"
+        )
+    return address
 
 
 def _server() -> Server:

@@ -53,7 +53,7 @@ def make(task: Task, config: SimConfig) -> Env:
 
 @cache
 def _problem(path: Path) -> Problem:
-    return bddl.parse(path.read_text(), source=str(path))
+    return bddl.parse(path.read_text(errors="replace"), source=str(path))
 
 
 def _file(task: Task, folder: str, suffix: str) -> Path:
