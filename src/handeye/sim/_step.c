@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define SUBSTEPS_GOAL 1 /* the action becomes a goal in the first of the 25 substeps */
+#define CONVERGED 1e-13 /* scaled gradient of the constraint solver; rounding alone leaves 1e-17 to 1e-15 */
+#define DOFS 1024
 #define WORK 4096
 
 enum { ROW_MAJOR = 101, COLUMN_MAJOR = 102, PLAIN = 111, TURNED = 112 };
@@ -36,7 +38,9 @@ typedef struct {
                 int64_t *integers, int64_t *info, int64_t job_length);
 
   /* mjData */
-  double *qpos, *qvel, *ctrl, *mass_sparse, *bias, *site_pos, *site_mat, *joint_axis, *joint_anchor;
+  double *qpos, *qvel, *ctrl, *warmstart, *mass_sparse, *bias, *site_pos, *site_mat, *joint_axis, *joint_anchor;
+  const int32_t *solver_iterations;
+  const double *solver_gradient; /* of the first iteration */
 
   /* Arm */
   double *goal_pos, *goal_mat, *gripper, *pos, *mat, *velocity, *spin, *q, *qd, *jac_pos, *jac_rot, *jac, *mass;
@@ -269,14 +273,14 @@ static void torques_fast(Step *s, double tau[7]) {
 
 /* --- step ------------------------------------------------------------------------------------------------------ */
 
-static void drive(Step *s, double grip) {
+static void drive(Step *s, double grip, double ctrl[9]) {
   const double *low = s->limits, *high = s->limits + 9;
   double tau[7], sign = grip > 0 ? 1 : grip < 0 ? -1 : 0;
   s->fast ? torques_fast(s, tau) : torques(s, tau);
-  for (int i = 0; i < 7; i++) s->ctrl[i] = clip(tau[i], low[i], high[i]);
+  for (int i = 0; i < 7; i++) ctrl[i] = clip(tau[i], low[i], high[i]);
   for (int i = 0; i < 2; i++) {
     s->gripper[i] = clip(s->gripper[i] + (i ? 1.0 : -1.0) * 0.01 * sign, -1, 1);
-    s->ctrl[7 + i] = 0.5 * (high[7 + i] + low[7 + i]) + 0.5 * (high[7 + i] - low[7 + i]) * s->gripper[i];
+    ctrl[7 + i] = 0.5 * (high[7 + i] + low[7 + i]) + 0.5 * (high[7 + i] - low[7 + i]) * s->gripper[i];
   }
 }
 
@@ -286,22 +290,51 @@ static void accelerate(Step *s) {
   s->fwd_constraint(s->model, s->data);
 }
 
+/* Before MuJoCo 3.3.6 each of the reference's solves continues from the last one's result: with the controls of the
+   last substep, again, and with the new ones. */
+static void solve_thrice(Step *s, const double ctrl[9], int stale) {
+  accelerate(s);
+  if (!stale) s->fwd_constraint(s->model, s->data);
+  memcpy(s->ctrl, ctrl, 9 * sizeof(double));
+  accelerate(s);
+}
+
+/* Where one Newton step from the last substep's result lands on the minimum, the other two solves land there too. In
+   the few substeps where contacts change it does not, and then the path decides where the solver stops. */
+static void solve_once(Step *s, const double ctrl[9], int stale) {
+  double before[DOFS], old[9];
+  memcpy(before, s->warmstart, s->nv * sizeof(double));
+  memcpy(old, s->ctrl, sizeof old);
+  memcpy(s->ctrl, ctrl, sizeof old);
+  accelerate(s);
+  int iterations = *s->solver_iterations;
+  if (iterations == 0 || (iterations == 1 && *s->solver_gradient < CONVERGED)) return;
+  memcpy(s->warmstart, before, s->nv * sizeof(double));
+  memcpy(s->ctrl, old, sizeof old);
+  solve_thrice(s, ctrl, stale);
+}
+
 /* Substeps first..last of one control step. */
 void handeye_run(Step *s, const double *action, int first, int last) {
   for (int substep = first; substep <= last; substep++) {
+    double ctrl[9];
+    int stale = *s->stale;
     s->check_pos(s->model, s->data);
     s->check_vel(s->model, s->data);
     s->fwd_position(s->model, s->data);
     s->fwd_velocity(s->model, s->data);
-    if (s->polish) {
-      accelerate(s); /* still with the controls of the last substep */
-      if (!*s->stale) s->fwd_constraint(s->model, s->data);
-    }
-    if (!*s->stale) read_robot(s);
+    if (!stale) read_robot(s);
     *s->stale = 0;
     if (substep == SUBSTEPS_GOAL) set_goal(s, action);
-    drive(s, action[6]);
-    accelerate(s);
+    drive(s, action[6], ctrl);
+    if (s->polish && s->fast) {
+      solve_once(s, ctrl, stale);
+    } else if (s->polish) {
+      solve_thrice(s, ctrl, stale);
+    } else {
+      memcpy(s->ctrl, ctrl, sizeof ctrl);
+      accelerate(s);
+    }
     s->check_acc(s->model, s->data);
     s->euler(s->model, s->data);
   }

@@ -34,22 +34,19 @@ STAGES = {
     "euler": "mj_Euler",
     "jac_site": "mj_jacSite",
 }
-TIGHT = 1e-15
-"""Solver tolerance of the fast arithmetic before MuJoCo 3.3.6. The reference's two extra solves per substep start the
-third one so close to the minimum that it ends within rounding of it; one solve that does not stop early ends there too.
-Without either, states differ by 3e-6 after 50 steps (libero_object 2)."""
-
 ROUTINES = {"gemm": "cblas_dgemm", "gemv": "cblas_dgemv", "getrf": "dgetrf_", "getri": "dgetri_", "gesdd": "dgesdd_"}
 DATA = {
     "qpos": "qpos",
     "qvel": "qvel",
     "ctrl": "ctrl",
+    "warmstart": "qacc_warmstart",
     "mass_sparse": "qM",
     "bias": "qfrc_bias",
     "site_pos": "site_xpos",
     "site_mat": "site_xmat",
     "joint_axis": "xaxis",
     "joint_anchor": "xanchor",
+    "solver_iterations": "solver_niter",
 }
 ARM = (
     *("goal_pos", "goal_mat", "gripper", "pos", "mat", "velocity", "spin", "q", "qd", "jac_pos", "jac_rot", "jac"),
@@ -62,7 +59,7 @@ class Step(ctypes.Structure):
     """Field for field the struct of _step.c; every field but the last four is an address."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("model", "data", *STAGES, *ROUTINES, *DATA, *ARM)),
+        *((name, ctypes.c_void_p) for name in ("model", "data", *STAGES, *ROUTINES, *DATA, "solver_gradient", *ARM)),
         ("nv", ctypes.c_int64),
         ("site", ctypes.c_int32),
         ("polish", ctypes.c_int32),
@@ -74,7 +71,7 @@ class NativeStepper:
     """As controller.Stepper, in C."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, arm: Arm, arithmetic: Arithmetic) -> None:
-        compiled, stages, polished = library(), mujoco_functions(), mujoco_version() < POLISHED_FROM
+        compiled, stages = library(), mujoco_functions()
         assert compiled is not None and stages is not None
         self.model, self.data, self.arm = model, data, arm
         self._algebra = lapack.algebra()
@@ -90,10 +87,10 @@ class NativeStepper:
             **{field: array.ctypes.data for field, array in arrays.items()},
             nv=model.nv,
             site=arm.site,
-            polish=polished and arithmetic == "bitwise",
+            solver_gradient=data.solver.gradient.ctypes.data,
+            polish=mujoco_version() < POLISHED_FROM,
             fast=arithmetic == "fast",
         )
-        self._tolerance = TIGHT if polished and arithmetic == "fast" else model.opt.tolerance
         self._arrays = arrays  # what the addresses point to must live as long as they do
         self._run = compiled.handeye_run
         self._action = np.zeros(7)
@@ -105,11 +102,7 @@ class NativeStepper:
 
     def run(self, action: Float[np.ndarray, "7"], first: int, last: int) -> None:
         self._action[:] = action
-        usual, self.model.opt.tolerance = self.model.opt.tolerance, self._tolerance
-        try:
-            self._run(*self._arguments, first, last)
-        finally:
-            self.model.opt.tolerance = usual  # the model is shared
+        self._run(*self._arguments, first, last)
 
 
 def stepper(model: mujoco.MjModel, data: mujoco.MjData, arm: Arm, arithmetic: Arithmetic) -> Stepper | NativeStepper:
