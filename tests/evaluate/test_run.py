@@ -221,8 +221,35 @@ def test_a_directory_belongs_to_one_plan(change: dict[str, Any], says: str, eval
 
 
 def test_the_number_of_workers_and_videos_are_not_part_of_a_plan(evaluate: Evaluate) -> None:
-    evaluate("run", Noise(), episodes=2)
-    evaluate("run", Noise(), episodes=2, workers=2, videos="all")
+    out = evaluate("run", Noise(), episodes=2)
+    results_before = lines(out)
+    (out / EPISODES).unlink()
+    assert lines(evaluate("run", Noise(), episodes=2, workers=2, videos="all")) == results_before
+    assert len(list((out / "videos").iterdir())) == 6
+
+
+def test_only_its_own_directories_are_written_into(evaluate: Evaluate, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="not an evaluation's directory"):
+        evaluate("run", Noise())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"]
+    with pytest.raises(UserError, match="Could not write into"):
+        evaluate("run/metrics.jsonl", Noise())
+
+
+def test_an_unfilmed_episode_is_mentioned(
+    evaluate: Evaluate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = evaluate("run", Noise(), episodes=2)
+    evaluate("run", Noise(), episodes=2, videos="all")
+    assert "6 finished episodes have no video" in capsys.readouterr().err
+    assert not (out / "videos").exists()
+
+
+def test_the_expert_knows_its_own_simulator_only(evaluate: Evaluate) -> None:
+    with pytest.raises(UserError, match="expert cannot act"):
+        evaluate("run", None, episodes=1)
 
 
 def test_two_evaluations_do_not_share_a_directory(evaluate: Evaluate, tmp_path: Path) -> None:

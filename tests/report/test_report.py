@@ -104,7 +104,7 @@ def test_errors_stand_apart(evaluated: Evaluated, tmp_path: Path, monkeypatch: p
     (tmp_path / "1-2.raise.always").touch()
     shown = page(evaluated("noise", attempts=1, allow_errors=True))
     assert "of 7 episodes succeeded" in shown.text
-    assert "1 episode ended in an error of the simulator and is not in the rate" in shown.text
+    assert "1 episode ended in an error and is not in the rate" in shown.text
     assert "RuntimeError: a fault that was asked for" in shown.text
     assert sum("cell error" in cell["class"] for cell in shown.cells) == 1
 

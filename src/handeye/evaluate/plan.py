@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
-from handeye import __version__
 from handeye.conventions import libero
 from handeye.conventions.spec import Specs, require_same
 from handeye.errors import UserError
@@ -93,22 +92,31 @@ class Plan:
         """Write the plan into a new directory, or make sure that the one there is this one."""
         identity = self.identity()
         if not (out / PLAN).exists():
-            if (out / "episodes.jsonl").exists():
-                raise UserError(
-                    f"{out} has episodes but no {PLAN}.",
-                    why="nothing says what they are of",
-                    fix="choose another --out",
-                )
-            write_json(out / PLAN, {"identity": identity, "address": self.address, "provenance": provenance()})
+            write_json(out / PLAN, {"identity": identity, "address": self.address})
             return
-        there = read_json(out / PLAN, what="the run's plan")
-        differing = list(differences(there.get("identity"), identity))
-        if differing:
+        if differing := list(differences(read_identity(out)[0], identity)):
             raise UserError(
                 f"{out} belongs to another evaluation.",
                 why="there | asked for now: " + "; ".join(differing),
                 fix="choose another --out, or leave it out: the default is named after what is evaluated",
             )
+
+
+def read_identity(out: Path) -> tuple[Mapping[str, Any], str]:
+    """What a directory's plan says, and how its policy was named."""
+    written = read_json(out / PLAN, what="the run's plan")
+    try:
+        identity, address = written["identity"], str(written["address"])
+        if identity["format"] != FORMAT:
+            raise ValueError(f"its format is {identity['format']!r}, this program reads {FORMAT!r}")
+        episodes(identity)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{out / PLAN} is not an evaluation's plan.",
+            why=f"{type(error).__name__}: {error}",
+            fix="it was edited or written by another version: restore it, or evaluate again",
+        ) from None
+    return identity, address
 
 
 def episodes(identity: Mapping[str, Any]) -> tuple[EpisodeId, ...]:
@@ -152,7 +160,7 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         allow_mujoco=config.allow_mujoco,
     )
     described = _describe(config.policy, policy)
-    packages = ("numpy", "mujoco", "torch") if described.get("manifest") else ("numpy", "mujoco")
+    origin = provenance(("numpy", "mujoco", "torch") if described.get("manifest") else ("numpy", "mujoco"))
     return Plan(
         suite=config.suite,
         tasks=tasks,
@@ -168,7 +176,7 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
             "cameras": list(cameras or ()),
             **(drawn if cameras else {}),  # a video alone changes no outcome
         },
-        versions={"handeye": __version__, **provenance(packages)["packages"]},
+        versions={"handeye": origin["handeye"], **origin["packages"]},
     )
 
 

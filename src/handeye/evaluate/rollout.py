@@ -61,17 +61,15 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
     executed = hashlib.sha256()
     success, steps, questions = False, 0, 0
     while steps < horizon and not success:
-        asking = not queue
-        seen = None
-        if filmed(steps) or (asking and looks):
-            seen = env.observe(seed=episode.number(f"noise/{questions}"))
+        looking = filmed(steps) or (looks and not queue)
+        seen = env.observe(seed=episode.number(f"noise/{questions}")) if looking else None
         if film is not None and seen is not None and filmed(steps):
             film.add(seen)
-        if asking:
-            shown = replace(seen, images={name: seen.images[name] for name in mind.cameras or ()}) if seen else None
-            if shown is not None and looks and questions == 0:
+        if not queue:
+            shown = _through(mind.cameras, seen)
+            if questions == 0 and shown is not None:
                 hashes["observation"] = _digest(shown)
-            queue.extend(_executable(mind.answer(shown if looks else None), protocol))
+            queue.extend(_executable(mind.answer(shown), protocol))
             questions += 1
         action = queue.popleft()
         executed.update(action.tobytes())
@@ -79,6 +77,14 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
         success = env.step(action, look=filmed(steps) or (looks and not queue)).success
     hashes["actions"] = executed.hexdigest()
     return Rollout(success=success, steps=steps, questions=questions, hashes=hashes)
+
+
+def _through(cameras: Sequence[str] | None, seen: Observation | None) -> Observation | None:
+    """What a mind with these cameras may know: no picture that was made for a film."""
+    if cameras is None:
+        return None
+    assert seen is not None
+    return replace(seen, images={name: seen.images[name] for name in cameras})
 
 
 def _executable(actions: Float[np.ndarray, "T A"], protocol: Protocol) -> Float[np.ndarray, "t A"]:

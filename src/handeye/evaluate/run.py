@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from handeye.console import progress, say, table
+from handeye.console import progress, say, table, warn
 from handeye.errors import UserError
 from handeye.evaluate import plan as plans
-from handeye.evaluate import results
+from handeye.evaluate import results, video
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.plan import DeclaredPolicy, Plan
 from handeye.evaluate.results import EpisodeResult
@@ -27,12 +27,14 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
     Returns the run's directory; raises UserError at the end if episodes ended in errors and no rate may be given."""
     plan = plans.make(config, policy)
     out = config.out or plan.default_folder
+    _refuse_foreign(out)
     with _alone(out):
         plan.claim(out)
         found = results.read(out)
         left = results.remaining(plan.episodes, found)
         say(f"{len(plan.episodes)} episodes of {plan.suite} under {plan.protocol.name} -> {out}")
-        if left and len(left) < len(plan.episodes):
+        if len(left) < len(plan.episodes):
+            _say_what_is_not_filmed(plan, found, config, out)
             say(f"{len(plan.episodes) - len(left)} are there already, {len(left)} to go")
         if left:
             _clear_halves(out)
@@ -91,7 +93,7 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
     broken = [result for result in everything if result.outcome == "error"]
     if broken and not config.allow_errors:
         raise UserError(
-            f"{len(broken)} of {len(everything)} episodes ended in an error of the simulator, so there is no rate.",
+            f"{len(broken)} of {len(everything)} episodes ended in an error, so there is no rate.",
             why=(broken[0].error or "").strip().splitlines()[-1],
             fix="run the same command again to try them again, or add --allow-errors for a rate over the others",
         )
@@ -108,6 +110,26 @@ def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
         "videos": config.videos,
         "provenance": provenance(),
     }
+
+
+def _say_what_is_not_filmed(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig, out: Path) -> None:
+    """Finished episodes are not run again for their video's sake."""
+    wanted = {"none": (), "failures": ("failure",), "all": ("failure", "success")}[config.videos]
+    without = [e for e in plan.episodes if e.key in found and found[e.key].outcome in wanted]
+    if missing := sum(not video.path(out, episode).is_file() for episode in without):
+        warn(f"{missing} finished episodes have no video and are not run again; use another --out to film them")
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Only an evaluation's directory or an empty one is written into."""
+    if not out.is_dir() or (out / plans.PLAN).exists():
+        return
+    if there := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+        raise UserError(
+            f"{out} is not an evaluation's directory, and not empty.",
+            why=f"it has no {plans.PLAN}, but {', '.join(there[:3])}",
+            fix="choose another --out, or leave it out",
+        )
 
 
 def _clear_halves(out: Path) -> None:

@@ -80,9 +80,10 @@ class Scheduler:
             self._dismiss()
 
     def _hand_out(self) -> None:
-        while self._pending and len(self._crew) < self.workers and all(worker.episode for worker in self._crew):
+        busy = sum(worker.episode is not None for worker in self._crew)
+        while len(self._crew) < min(self.workers, busy + len(self._pending)):
             self._crew.append(self._hire())
-        for worker in self._crew:
+        for worker in list(self._crew):
             if worker.episode is None and self._pending:
                 episode = self._pending.pop(self._best_for(worker))
                 worker.episode, worker.task = episode, episode.task

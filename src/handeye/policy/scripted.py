@@ -9,7 +9,7 @@ import numpy as np
 
 from handeye.conventions import libero
 from handeye.conventions.spec import Specs
-from handeye.types import ActionChunk, EpisodeId, Observation, Policy
+from handeye.types import ActionChunk, EpisodeId, Observation
 
 BLIND = libero.specs(camera_size=128, cameras=())
 """What these two need: LIBERO's actions, no camera."""
@@ -50,5 +50,5 @@ class Noise:
         return drawn.astype(np.float32)
 
 
-SCRIPTED: dict[str, Callable[[], Policy]] = {"zero": Zero, "noise": Noise}
+SCRIPTED: dict[str, Callable[[], Zero | Noise]] = {"zero": Zero, "noise": Noise}
 """Address -> policy."""

@@ -51,7 +51,7 @@ class Protocol:
             raise UserError(
                 f"Protocol {self.name} says nothing about the suite '{suite}'.",
                 why="it has horizons for: " + ", ".join(self.horizons),
-                fix="use --protocol handeye-2026, which covers every suite",
+                fix="use --protocol handeye-2026, which covers every suite that comes with handeye",
             )
         return self.horizons[suite]
 

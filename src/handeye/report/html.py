@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from handeye import __version__
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.summary import rate_of
 from handeye.protocols.protocol import differences
@@ -32,7 +31,6 @@ def render(runs: Sequence[Run], *, page: Path, embed_mb: float) -> str:
     return environment.from_string((templates / "page.html").read_text()).render(
         style=(templates / "style.css").read_text(),
         script=(templates / "page.js").read_text(),
-        version=__version__,
         title=f"{', '.join(run.label for run in runs)} on {', '.join(suites)}",
         cards=[_card(run, number) for number, run in enumerate(runs)],
         suites=[_suite(suite, runs) for suite in suites],

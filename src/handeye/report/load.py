@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from handeye.errors import UserError
 from handeye.evaluate import plan, results, video
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.summary import summarise
-from handeye.records import read_json, read_lines
+from handeye.records import read_lines
 from handeye.types import EpisodeId
 
 
@@ -49,7 +49,7 @@ def load(folders: Sequence[Path]) -> list[Run]:
     labels = [run.label for run in runs]
     if len(set(labels)) == len(labels):
         return runs
-    return [Run(**{**vars(run), "label": f"{run.label} ({run.folder.resolve().name})"}) for run in runs]
+    return [replace(run, label=f"{run.label} ({run.folder.resolve().name})") for run in runs]
 
 
 def _read(folder: Path) -> Run:
@@ -59,18 +59,8 @@ def _read(folder: Path) -> Run:
             why=f"it has no {plan.PLAN}" if folder.is_dir() else "there is no such folder",
             fix="give a directory that `handeye evaluate` wrote",
         )
-    written = read_json(folder / plan.PLAN, what="the run's plan")
-    try:
-        identity, address = written["identity"], written["address"]
-        if identity["format"] != plan.FORMAT:
-            raise ValueError(f"its format is {identity['format']!r}, this program reads {plan.FORMAT!r}")
-        planned = plan.episodes(identity)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder / plan.PLAN} is not an evaluation's plan.",
-            why=f"{type(error).__name__}: {error}",
-            fix="it was edited or written by another version: restore it, or evaluate again",
-        ) from None
+    identity, address = plan.read_identity(folder)
+    planned = plan.episodes(identity)
     found = results.read(folder)
     return Run(
         folder=folder,
