@@ -1,5 +1,5 @@
-"""Hostile and broken initial states and archives, each refused or accepted as the reference data asks: nothing of them is
-executed, nothing written outside."""
+"""Hostile and broken initial states and archives, each refused or accepted as the reference data asks: nothing of them
+is executed, nothing written outside."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -50,5 +51,11 @@ def require(*, allow: bool = False) -> dict[str, Any]:
             fix='pip install "mujoco==3.3.2"; or --allow-mujoco, which every result will mention',
         )
     if problem:
-        console.warn(f"MuJoCo {version} was allowed although {problem}")
+        _warn_once(f"MuJoCo {version} was allowed although {problem}")
     return {"mujoco": version, "supported": not problem, "trouble": problem}
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Every environment asks; a process says it once."""
+    console.warn(text)
