@@ -70,8 +70,8 @@ WHOLE = {"tasks": (), "episodes": 12}
 """What `command` asks for, in the fixture's words: 48 episodes."""
 
 
-def command(out: Path, *more: str) -> list[str]:
-    flags = ["--suite", "fake", "--episodes", "12", "--out", str(out), *more]
+def command(out: Path, *more: str, episodes: int = 12) -> list[str]:
+    flags = ["--suite", "fake", "--episodes", str(episodes), "--out", str(out), *more]
     return [sys.executable, "-m", "handeye.cli", "evaluate", "noise", *flags]
 
 
@@ -112,7 +112,7 @@ def gone_within(group: int, *, seconds: float) -> bool:
 def test_ctrl_c_ends_quietly_and_resume_goes_on(evaluate: Evaluate, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(out, episodes=30), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while count(out) < 5:
         time.sleep(0.001)
@@ -120,8 +120,8 @@ def test_ctrl_c_ends_quietly_and_resume_goes_on(evaluate: Evaluate, tmp_path: Pa
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert 5 <= len(lines(out)) <= 48
-    assert len(lines(evaluate("run", "noise", **WHOLE))) == 48
+    assert 5 <= len(lines(out)) < 120
+    assert len(lines(evaluate("run", "noise", tasks=(), episodes=30, workers=2))) == 120
 
 
 def test_a_worker_that_dies_hangs_or_raises_costs_a_re_run(
@@ -288,11 +288,11 @@ def test_a_slow_policy_is_not_a_hung_worker(evaluate: Evaluate, reacher: Any) ->
 
     def slow_once(observation: Any) -> Any:
         if reacher.calls == 3:
-            time.sleep(2)
+            time.sleep(3)
         return answer(observation)
 
     reacher.answer = slow_once
-    out = evaluate("run", reacher, workers=2, hang_after=1.0, episodes=2)
+    out = evaluate("run", reacher, workers=2, hang_after=2.0, episodes=2)
     assert {result.timing["tries"] for result in results.read(out).values()} == {1}
 
 

@@ -31,7 +31,7 @@ def render(runs: Sequence[Run], *, page: Path, embed_mb: float) -> str:
     return environment.from_string((templates / "page.html").read_text()).render(
         style=(templates / "style.css").read_text(),
         script=(templates / "page.js").read_text(),
-        title=f"{', '.join(run.label for run in runs)} on {', '.join(suites)}",
+        title=f"{_listed([run.label for run in runs])} on {_listed(suites)}",
         cards=[_card(run, number) for number, run in enumerate(runs)],
         suites=[_suite(suite, runs) for suite in suites],
         runs=[_about(run, number) for number, run in enumerate(runs)],
@@ -193,7 +193,7 @@ def _about(run: Run, number: int) -> dict[str, Any]:
 
 def _which(identity: Mapping[str, Any]) -> str:
     states = identity["initial_states"]
-    return f"{len(identity['tasks'])} tasks × {len(states)} initial states ({states[0]} to {states[-1]})"
+    return f"{len(identity['tasks'])} × {len(states)}: tasks, times initial states {states[0]} to {states[-1]}"
 
 
 def _session(session: Any) -> dict[str, Any]:
@@ -209,6 +209,10 @@ def _session(session: Any) -> dict[str, Any]:
         "python": provenance["python"],
         "command": " ".join(provenance["command"]),
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _percent(share: float | None) -> str:

@@ -75,4 +75,4 @@ def _read(folder: Path) -> Run:
 
 
 def _label(policy: Mapping[str, Any]) -> str:
-    return str(policy["name"]) if "name" in policy else f"{policy['family']}, step {policy['step']}"
+    return str(policy["name"]) if "name" in policy else f"{policy['family']} at step {policy['step']}"
