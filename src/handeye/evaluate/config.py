@@ -11,6 +11,8 @@ from tyro.conf import Positional, arg
 from handeye.errors import UserError
 from handeye.sim.config import Backend
 
+Videos = Literal["none", "failures", "all"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -43,7 +45,7 @@ class EvaluateConfig:
     out: Path | None = None
     """The run's directory. Default: runs/eval-..., named after what is evaluated: the same command finds it."""
 
-    videos: Literal["none", "failures", "all"] = "none"
+    videos: Videos = "none"
     """Which episodes leave an mp4 of the agentview camera."""
 
     allow_errors: bool = False

@@ -8,21 +8,19 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from handeye.errors import UserError
 from handeye.evaluate import video
+from handeye.evaluate.config import Videos
 from handeye.evaluate.rollout import Mind, Rollout, roll_out
 from handeye.protocols.protocol import Protocol
 from handeye.sim import suites
 from handeye.sim.config import SimConfig
 from handeye.sim.suites import Task
 from handeye.types import Env, EpisodeId, Observation
-
-Videos = Literal["none", "failures", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
