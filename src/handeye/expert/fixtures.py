@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.geometry import Cloud
-from handeye.expert.grasps import TIP, Taste, about, best, down
+from handeye.expert.geometry import Cloud, HeightMap
+from handeye.expert.grasps import REST, TIP, Taste, about, best, clear, down
 from handeye.expert.skills import (
     CLEARANCE,
     CLOSED_HAND,
@@ -25,9 +25,12 @@ from handeye.expert.skills import (
 )
 from handeye.sim.world import Articulation
 
-TILT = 0.9
-"""Of the hand when it takes a drawer's bar (rad): steep enough for the palm to stay clear of the cabinet's top, and for the
-inner finger to fit between bar and drawer."""
+BAR_TILTS = (0.9, 1.1, 1.3, 1.45)
+"""Of the hand when it takes a drawer's bar (rad), the first that hits nothing: steep enough for the inner finger to fit
+between bar and drawer."""
+
+PUSH_TILT = 0.6
+"""Of the hand when it pushes (rad): the palm stays behind the finger tips."""
 
 
 class Hinge:
@@ -64,36 +67,98 @@ def sign(limit: tuple[str, float] | None) -> float:
     return -1.0 if limit is not None and limit[0] == "<" else 1.0
 
 
-def pull_open(world: World, name: str) -> Script:
-    """Take a drawer by its bar and pull until it counts as open."""
+def open_end(world: World, name: str) -> float:
+    """Where the joint of a drawer ends when it is pulled out as far as it goes."""
+    joints, limits = joints_and_limits(world, name)
+    low, high = world.model.joint(joints[0]).range
+    return float(low if sign(limits.is_open) < 0 else high)
+
+
+def pull_open(world: World, name: str, *, wide: bool = False) -> Script:
+    """Take a drawer by its bar and pull until it counts as open, or (`wide`) as far as it goes."""
     joints, limits = joints_and_limits(world, name)
     slide = Hinge(world, joints[0])
     way = sign(limits.is_open) * slide.axis
+    end = open_end(world, name)
+    target = (
+        end - 0.003 * sign(limits.is_open)
+        if wide or limits.is_open is None
+        else limits.is_open[1] + 0.004 * sign(limits.is_open)
+    )
+    if abs(slide.value - end) < 0.05:
+        yield from _pull_inside(world, slide, way, target)
+    else:
+        yield from _pull_bar(world, slide, way, target)
+    yield from retreat(world, by=0.10)
+
+
+def _pull_bar(world: World, slide: Hinge, way: Float[np.ndarray, "3"], target: float) -> Script:
+    """With the bar between the fingers."""
     drawer = slide.cloud()
     depth = drawer.points @ way
     bar = drawer.points[depth > depth.max() - 0.012]
     middle = (bar.min(0) + bar.max(0)) / 2
-    across = np.array([*way[:2], 0.0])
-    approach = -np.sin(TILT) * across - np.cos(TILT) * np.array([0, 0, 1.0])
-    closing = np.cos(TILT) * across - np.sin(TILT) * np.array([0, 0, 1.0])
-    if closing @ world.rot[:, 0] < 0:
-        closing = -closing
-    rot = np.stack([closing, np.cross(approach, closing), approach], -1)
-    goal = middle + 0.0036 * approach
-    outside = goal - 0.06 * approach
+    for tilt in BAR_TILTS:
+        rot = _across(world, way, tilt)
+        goal = middle + 0.0036 * rot[:, 2]
+        if clear(np.array([goal, goal - 0.05 * rot[:, 2]]), np.array([rot, rot]), world.others()).all():
+            break
+    outside = goal - 0.06 * rot[:, 2]
     height = travel_height(world.others(), world.pos, outside) + TIP + CLEARANCE
     yield from reach(world, Pose(pos=outside, rot=rot), OPEN_HAND, height=height, far=0.02, turned=0.15)
     yield from straight(world, Pose(pos=goal, rot=rot), OPEN_HAND)
     yield from grip(world, Pose(pos=goal, rot=rot))
-    target = limits.is_open[1] if limits.is_open else slide.value
+    yield from _draw(world, slide, way, target, rot)
+    yield from release(world, Pose(pos=world.pos, rot=rot))
+
+
+def _pull_inside(world: World, slide: Hinge, way: Float[np.ndarray, "3"], target: float) -> Script:
+    """With the closed fingers behind the front of a drawer that is nearly open."""
+    drawer = slide.cloud()
+    depth = drawer.points @ way
+    bar = drawer.points[depth > depth.max() - 0.012]
+    middle = (bar.min(0) + bar.max(0)) / 2
+    ground = HeightMap(drawer.points, world.floor)
+    inward = np.arange(0.0, 0.15, 0.003)
+    heights = ground.at((middle - inward[:, None] * way)[:, :2])
+    panel = int(np.argmax(heights > heights.max() - 0.01))
+    behind = panel + int(np.argmax(heights[panel:] < heights.max() - 0.03))
+    rot = _along(way, 0.0)
+    goal = middle - (inward[behind] + 0.02) * way
+    goal[2] = heights.max() - 0.022
+    height = travel_height(world.others(), world.pos, goal) + TIP + CLEARANCE
+    yield from reach(world, Pose(pos=goal, rot=rot), CLOSED_HAND, height=height, slope=6.0)
+    yield from _draw(world, slide, way, target, rot)
+
+
+def _draw(
+    world: World, slide: Hinge, way: Float[np.ndarray, "3"], target: float, rot: Float[np.ndarray, "3 3"]
+) -> Script:
+    """Along a slide's way until its joint is there, or nothing moves."""
     start, progress = world.pos, Progress(world)
-    while sign(limits.is_open) * (slide.value - target) < 0.008:
+    side = float(np.sign(target - slide.value))
+    while side * (target - slide.value) > 0 and not progress.halted():
         on_line = start + way * float((world.pos - start) @ way)
         yield Command(pos=on_line + 0.08 * way, rot=rot, grip=CLOSED_HAND)
-        if progress.halted():
-            break
-    yield from release(world, Pose(pos=world.pos, rot=rot))
-    yield from retreat(world, by=0.10)
+
+
+def _across(world: World, way: Float[np.ndarray, "3"], tilt: float) -> Float[np.ndarray, "3 3"]:
+    """The hand closing along `way` when it points down, tilted so that it approaches against `way`."""
+    down_axis, flat = np.array([0, 0, -1.0]), np.array([*way[:2], 0.0])
+    approach = np.cos(tilt) * down_axis - np.sin(tilt) * flat
+    closing = np.cos(tilt) * flat + np.sin(tilt) * down_axis
+    if closing @ REST[:, 0] < 0:
+        closing = -closing
+    return np.stack([closing, np.cross(approach, closing), approach], -1)
+
+
+def _along(way: Float[np.ndarray, "3"], tilt: float) -> Float[np.ndarray, "3 3"]:
+    """The hand closing across `way`, leaning so that its tips go first."""
+    angle = np.arctan2(way[1], way[0])  # of the closing axis, as `down` counts: across `way`
+    angle = (angle + np.pi / 3) % np.pi - np.pi / 3  # the wrist turns further to the positive side
+    rot = down(angle)
+    lean = about(rot[:, 0], tilt) @ rot
+    return lean if lean[:, 2] @ way > 0 else about(rot[:, 0], -tilt) @ rot
 
 
 def push_shut(world: World, name: str) -> Script:
@@ -112,7 +177,7 @@ def _push_drawer(world: World, slide: Hinge, limits: Articulation) -> Script:
     depth = drawer.points @ inward
     front = drawer.points[depth < depth.min() + 0.012]
     middle = (front.min(0) + front.max(0)) / 2
-    rot = down(0.0)
+    rot = _along(inward, PUSH_TILT)
     start = middle - 0.05 * inward
     start[2] = max(middle[2] - 0.005, world.floor + TIP + 0.004)
     height = travel_height(world.others(), world.pos, start) + TIP + CLEARANCE
@@ -135,7 +200,7 @@ def _push_door(world: World, hinge: Hinge, limits: Articulation) -> Script:
     reach_out = 0.75 * far
     point = hinge.anchor + reach_out * arm + (outer - 0.04) * shut
     point[2] = (door.low[2] + door.high[2]) / 2 + 0.02
-    rot = down(0.0)
+    rot = _along(shut, PUSH_TILT)
     height = travel_height(world.others(), world.pos, point) + TIP + CLEARANCE
     yield from reach(world, Pose(pos=point, rot=rot), CLOSED_HAND, height=height, far=0.02, turned=0.2)
     progress = Progress(world, patience=15)
@@ -153,7 +218,7 @@ def turn(world: World, name: str, *, on: bool) -> Script:
     joints, limits = joints_and_limits(world, name)
     limit = limits.is_on if on else limits.is_off
     knob = Hinge(world, joints[0])
-    grasp = best(knob.cloud(), world.others(name), [Taste(off=20.0, lift=0.0)])
+    grasp = best(knob.cloud(), world.others(name), Taste(off=20.0, lift=0.0))
     if grasp is None or limit is None:
         raise LostError(name)
     around = world.others()

@@ -184,13 +184,21 @@ class HeightMap:
         at = cells - self._corner
         np.maximum.at(self._top, (at[:, 0], at[:, 1]), points[:, 2])
 
-    def at(self, xy: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N"]:
+    def at(self, xy: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B"]:
         cells = np.floor(xy / CELL).astype(int) - self._corner
-        known = np.all((cells >= 0) & (cells < self._size), axis=1)
-        heights = np.full(len(xy), self.floor)
+        known = np.all((cells >= 0) & (cells < self._size), axis=-1)
+        heights = np.full(known.shape, self.floor)
         heights[known] = self._top[cells[known, 0], cells[known, 1]]
         return heights
 
-    def contact(self, body: Float[np.ndarray, "N 3"]) -> float:
-        """How far a rigid set of points can be lowered before one of them touches (negative: it must be raised)."""
-        return float(np.min(body[:, 2] - self.at(body[:, :2])))
+    def rest(self, body: Float[np.ndarray, "N 3"], xy: Float[np.ndarray, "G 2"]) -> Float[np.ndarray, "G"]:
+        """The height of a rigid body's origin when it is lowered at each of these places until it touches."""
+        return (self.at(xy[:, None] + body[None, :, :2]) - body[:, 2]).max(1)
+
+
+def underside(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "M 3"]:
+    """The lowest point above each cell of the ground: what touches first when a body is lowered."""
+    order = np.argsort(points[:, 2], kind="stable")
+    cells = np.floor(points[order, :2] / CELL).astype(np.int64) + (1 << 20)
+    _, first = np.unique((cells[:, 0] << 21) | cells[:, 1], return_index=True)
+    return points[order[first]]

@@ -189,10 +189,20 @@ def _scores(
     return score - 25.0 * np.abs(far + close) / 2
 
 
-def best(thing: Cloud, others: Float[np.ndarray, "N 3"], tastes: Sequence[Taste]) -> Grasp | None:
-    """The best grasp by the first taste that has one."""
-    for taste in tastes:
-        found = candidates(thing, others, taste)
-        if found:
-            return found[0]
-    return None
+def different(grasps: Sequence[Grasp], *, most: int = 8, angle: float = 0.5, far: float = 0.03) -> list[Grasp]:
+    """The best of each kind: grasps that differ in direction or place, in order."""
+    kept: list[Grasp] = []
+    for grasp in grasps:
+        if all(
+            abs(float(grasp.rot[:, 0] @ other.rot[:, 0])) < np.cos(angle) or np.linalg.norm(grasp.pos - other.pos) > far
+            for other in kept
+        ):
+            kept.append(grasp)
+        if len(kept) == most:
+            break
+    return kept
+
+
+def best(thing: Cloud, others: Float[np.ndarray, "N 3"], taste: Taste) -> Grasp | None:
+    """The best grasp, if there is one."""
+    return next(iter(candidates(thing, others, taste)), None)

@@ -7,15 +7,15 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.geometry import CELL, HeightMap, thin
+from handeye.expert.geometry import CELL, HeightMap, thin, underside
 from handeye.expert.grasps import HAND, yaw
-from handeye.expert.skills import Spot, World
+from handeye.expert.skills import Pose, Spot, World
 from handeye.sim.world import Predicate
 
 GAP = 0.004
 """Left between the thing and what it is put on (m): it is let go, not pressed."""
 
-GRID = 0.0125
+GRID = 0.005
 """Between the places that are tried (m)."""
 
 MARGIN = 0.008
@@ -56,40 +56,44 @@ def would_hold(world: World, predicate: Predicate, pos: Float[np.ndarray, "3"], 
     return sides and size[2] - 0.005 < local[2] < size[2] + 0.10
 
 
-def find_spot(world: World, predicate: Predicate, *, aim: Float[np.ndarray, "2"] | None = None) -> Spot:
-    """The spot nearest to the middle of a place (or to `aim`) where the predicate would hold, with the least turn."""
-    _, thing, place = predicate
-    ground = HeightMap(world.others(thing), world.floor)
-    origin = world.part_pos(thing)
-    body = thin(world.cloud(thing).points) - origin
-    hand = hand_points() @ world.rot.T + world.pos - origin
-    centre, reach = _extent(world, place)
-    offsets = [np.arange(0, r + 1e-9, GRID) for r in reach]
-    offsets = [np.concatenate([-o[:0:-1], o]) for o in offsets]
-    aim = centre if aim is None else aim
+def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[float, Spot] | None:
+    """The best spot for a thing that is (or will be) held like this, with its cost: near the middle of the place, low,
+    turned little. None if the predicate would hold nowhere. Without a grasp: were there no hand in the way."""
+    ground, body, hand = _falling(world, predicate[1], grasp)
+    centre, reach = _extent(world, predicate[2])
+    steps = [np.arange(0, r + 1e-9, GRID) for r in reach]
+    xy = centre + np.array(list(itertools.product(*(np.concatenate([-s[:0:-1], s]) for s in steps))))
     best: tuple[float, Spot] | None = None
     for turn in TURNS:
+        if best is not None and 0.4 * abs(turn) > best[0]:
+            break
         spin = yaw(turn)
-        turned, turned_hand = body @ spin.T, hand @ spin.T
-        for dx, dy in itertools.product(*offsets):
-            xy = np.array([centre[0] + dx, centre[1] + dy])
-            cost = 5.0 * float(np.linalg.norm(xy - aim)) + 0.4 * abs(turn)
-            if best is not None and cost > best[0]:
-                continue
-            base = np.array([*xy, 0.0])
-            rest = -ground.contact(turned + base)
-            z = max(rest, -ground.contact(turned_hand + base)) + GAP
-            pos = np.array([*xy, z])
-            if not would_hold(world, predicate, pos):
-                continue
-            cost += 2.0 * (z - rest)
-            if best is None or cost < best[0]:
-                best = (cost, Spot(pos=pos, turn=turn))
-    if best is None:  # nothing is sure: above the middle, as low as it goes
-        base = np.array([*centre, 0.0])
-        z = -min(ground.contact(body + base), ground.contact(hand + base)) + GAP
-        return Spot(pos=np.array([*centre, z]))
-    return best[1]
+        z = GAP + np.maximum(ground.rest(underside(body @ spin.T), xy), ground.rest(underside(hand @ spin.T), xy))
+        cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - world.floor)
+        for i in np.argsort(cost, kind="stable"):
+            if best is not None and cost[i] >= best[0]:
+                break
+            pos = np.array([*xy[i], z[i]])
+            if would_hold(world, predicate, pos):
+                best = (float(cost[i]), Spot(pos=pos, turn=turn))
+                break
+    return best
+
+
+def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
+    """Above the middle of a place, as low as the thing goes there."""
+    ground, body, hand = _falling(world, predicate[1], grasp)
+    centre, _ = _extent(world, predicate[2])
+    z = max(float(ground.rest(underside(points), centre[None])[0]) for points in (body, hand))
+    return Spot(pos=np.array([*centre, z + GAP]))
+
+
+def _falling(world: World, thing: str, grasp: Pose | None) -> tuple[HeightMap, np.ndarray, np.ndarray]:
+    """What is below, and the points of the thing and of the hand that holds it, relative to the thing's body."""
+    origin = world.part_pos(thing)
+    ground = HeightMap(world.others(thing), world.floor)
+    body = thin(world.cloud(thing).points) - origin
+    return ground, body, body[:1] if grasp is None else hand_points() @ grasp.rot.T + grasp.pos - origin
 
 
 def _extent(world: World, place: str) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:

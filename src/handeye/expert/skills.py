@@ -212,11 +212,13 @@ def reach(
     return True
 
 
-def grip(world: World, pose: Pose, *, least: int = 4, most: int = 14) -> Script:
-    """Close the hand where it is, until the fingers stand still."""
+def grip(world: World, pose: Pose, *, most: int = 14) -> Script:
+    """Close the hand where it is, until the fingers have stood still for two steps."""
+    still = 0
     for count in range(most):
         yield Command(pos=pose.pos, rot=pose.rot, grip=CLOSED_HAND)
-        if count >= least and world.finger_speed < 0.01:
+        still = still + 1 if count > 1 and world.finger_speed < 0.006 else 0
+        if still == 2:
             return
 
 

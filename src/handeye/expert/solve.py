@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.fixtures import joints_and_limits, pull_open, push_shut, sign, slide, turn
-from handeye.expert.grasps import Taste, best
-from handeye.expert.places import find_spot
+from handeye.expert.fixtures import joints_and_limits, open_end, pull_open, push_shut, slide, turn
+from handeye.expert.grasps import Grasp, Taste, best, candidates, different
+from handeye.expert.places import drop_spot, find_spot
+from handeye.expert.press import is_key, press
 from handeye.expert.skills import (
     OPEN_HAND,
     Command,
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 FIRST = ("open", "turnon", "turnoff", "on", "in", "close")
 """Order of subtasks: what must be open before something goes in, what is closed at the end."""
+
+
+HAND_COST = 0.5
+"""The best grasp for taking is kept if the hand makes putting no dearer than this (costs of places.find_spot): it may
+keep a small thing 12 cm above the ground of a basket."""
 
 
 class Expert:
@@ -93,6 +99,8 @@ def _achieve(world: World, predicate: Predicate) -> Script:
             yield from pull_open(world, name)
         case ("close", name):
             yield from push_shut(world, name)
+        case ("turnon", name) if is_key(world, name):
+            yield from press(world, name)
         case ("turnon" | "turnoff" as kind, name):
             yield from turn(world, name, on=kind == "turnon")
         case _:
@@ -101,22 +109,46 @@ def _achieve(world: World, predicate: Predicate) -> Script:
 
 def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
     """Pick a thing and place it where the predicate holds."""
-    if place in world.scene.places and world.scene.places[place].joints and not _stands_open(world, place):
-        yield from pull_open(world, place)
+    if _opens(world, place) and not _stands_open(world, place):
+        yield from pull_open(world, place, wide=True)
     if world.scene.parts[thing].category == "plate" and place in world.scene.places:
         yield from slide(world, thing, world.data.site(place).xpos[:2].copy())
         return
-    grasp = best(world.cloud(thing), world.others(thing), [Taste()])
-    if grasp is None:
-        raise LostError(thing)
+    grasp = choose_grasp(world, predicate, thing)
     yield from pick(world, thing, grasp)
-    yield from carry(world, thing, find_spot(world, predicate))
+    held = Pose(pos=world.pos, rot=world.rot)
+    found = find_spot(world, predicate, held)
+    yield from carry(world, thing, found[1] if found else drop_spot(world, predicate, held))
     yield from release(world, Pose(pos=world.pos, rot=world.rot))
     yield from retreat(world)
 
 
+def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
+    """The grasp that is good for taking the thing and for putting it where it should go."""
+    shape, around = world.cloud(thing), world.others(thing)
+    first = best(shape, around, Taste())
+    if first is None:
+        raise LostError(thing)
+    ideal = find_spot(world, predicate, None)
+    found = find_spot(world, predicate, Pose(pos=first.pos, rot=first.rot))
+    if ideal is None or (found and found[0] < ideal[0] + HAND_COST):
+        return first
+    grasps = different(candidates(shape, around, Taste(), want=120))
+    ranked = []
+    for rank, grasp in enumerate(grasps):
+        found = find_spot(world, predicate, Pose(pos=grasp.pos, rot=grasp.rot))
+        ranked.append((found[0] - grasp.score if found else np.inf, rank))
+    return grasps[min(ranked)[1]]
+
+
+def _opens(world: World, place: str) -> bool:
+    """Whether it is a drawer. (A basket's region knows a joint too: the one by which the basket moves freely.)"""
+    known = world.scene.places.get(place)
+    owner = known and world.scene.parts.get(known.owner or "")
+    return bool(known and known.joints and owner and owner.articulation)
+
+
 def _stands_open(world: World, place: str) -> bool:
+    """Pulled out as far as it goes, or nearly: there is no room to spare in a drawer."""
     joints, limits = joints_and_limits(world, place)
-    if limits.is_open is None:
-        return True
-    return any(sign(limits.is_open) * (world.joint(j) - limits.is_open[1]) > -0.01 for j in joints)
+    return limits.is_open is None or abs(world.joint(joints[0]) - open_end(world, place)) < 0.008
