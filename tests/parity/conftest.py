@@ -30,7 +30,9 @@ def sim_goldens() -> Path:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     totals: Counter[str] = Counter()
     for report in terminalreporter.stats.get("passed", []):
-        totals.update({name: value for name, value in report.user_properties if isinstance(value, int)})
+        for name, value in report.user_properties:
+            if isinstance(value, int):
+                totals[name] += value
     if totals:
         terminalreporter.section("compared with the reference")
         for name, value in totals.items():

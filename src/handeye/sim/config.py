@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,3 +77,40 @@ class CheckConfig:
 
     backend: Backend = "auto"
     """Graphics library to check. `auto` takes the first of EGL, OSMesa, GLFW that renders a frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSimConfig:
+    """How fast is the simulator: against MuJoCo alone and, where one is given, against the reference.
+
+    Times are processor time of one process on one core, medians of alternating blocks; only ratios mean anything.
+    """
+
+    reference: Path | None = None
+    """A Python interpreter with hf-libero 0.1.4, robosuite 1.4.0 and mujoco 3.3.2. Without it only ours is measured."""
+
+    tasks: tuple[str, ...] = ("libero_spatial/0", "libero_object/2", "libero_goal/3", "libero_10/3")
+    """SUITE/INDEX of the tasks whose control step is measured; the first also stands for cameras, start and memory."""
+
+    blocks: int = 8
+    """Alternations per figure."""
+
+    horizon: int = 220
+    """Control steps of the episode that episodes per minute are stated for (220: LIBERO-Spatial's)."""
+
+    backend: Backend = "osmesa"
+    """Graphics library of both sides. Software by default, so that the figure needs no GPU."""
+
+    json: Path | None = None
+    """Also write every figure to this file."""
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and not self.reference.is_file():
+            raise UserError(f"--reference {self.reference} is not a Python interpreter.", fix="give its path")
+        for task in self.tasks:
+            if not re.fullmatch(r"\w+/\d+", task):
+                raise UserError(f"--tasks {task!r} names no task.", why="it is not SUITE/INDEX", fix="libero_spatial/0")
+        if not self.tasks or self.blocks < 2 or self.horizon < 8:
+            raise UserError(
+                "There is nothing to measure.", why="one task, two blocks and eight steps at least", fix="raise them"
+            )

@@ -92,16 +92,21 @@ def _free(gl: Any, context: mujoco.MjrContext) -> None:
 
 
 _SHARED: weakref.WeakValueDictionary[tuple[int, int], Cameras] = weakref.WeakValueDictionary()
+_LAST: list[Cameras] = []
+"""The renderer made last is kept when its environment closes: making one takes longer than a hundred control steps."""
 
 
 def cameras(model: mujoco.MjModel, size: int, backend: Backend) -> Cameras:
-    """The renderer of this model at this size, made if there is none; it lives as long as somebody holds it."""
+    """The renderer of this model at this size, made if there is none; it lives as long as somebody holds it, or until
+    another one is made."""
     shared = _SHARED.get((id(model), size))
     if shared is None:
+        _LAST.clear()  # first, so that its memory can be used
         shared = Cameras(model, size, backend)
-        if not _SHARED:
-            atexit.register(_close_all)  # after the graphics library was loaded, so that it runs before its own end
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)  # after the graphics library was loaded, so that it runs before its own end
         _SHARED[id(model), size] = shared
+        _LAST.append(shared)
     return shared
 
 

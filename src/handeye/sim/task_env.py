@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import mujoco
@@ -235,7 +236,10 @@ def _burners(scene: Scene) -> list[tuple[int, int, Callable[[float], bool]]]:
         site = mujoco.mj_name2id(scene.model, mujoco.mjtObj.mjOBJ_SITE, name + BURNER)
         rule = part.articulation.is_on if part.articulation else None
         if site >= 0 and rule is not None:
-            compare, bound = COMPARISONS[rule[0]], rule[1]
             joint = int(scene.model.joint(part.joints[0]).qposadr[0])
-            found.append((site, joint, lambda q, compare=compare, bound=bound: compare(q, bound)))
+            found.append((site, joint, partial(_holds, rule)))
     return found
+
+
+def _holds(rule: tuple[str, float], value: float) -> bool:
+    return bool(COMPARISONS[rule[0]](value, rule[1]))
