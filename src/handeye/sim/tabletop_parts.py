@@ -172,7 +172,7 @@ def _tray(category: str, name: str, colour: str) -> Made:
 
 
 DRAWER = Articulation(
-    open_range=(-0.14, -0.12),
+    open_range=(-0.15, -0.144),  # as LIBERO's drawers: nearly as far as it goes, which is 15 cm
     close_range=(0.0, 0.0),
     is_open=("<", -0.11),
     is_close=(">", -0.006),
