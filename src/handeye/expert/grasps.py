@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from handeye.expert.geometry import Cloud, inside, thin
 
 OPEN = 0.0395
-"""From the grip site to a pad when the hand is open (m): pad at 0.0243 - 0.0040 with the finger at 0.0208, range 0.04."""
+"""From the grip site to a pad when the hand is open (m): 0.0243 - 0.0040 with the finger at 0.0208, which goes to 0.04."""
 
 TIP = 0.0092
 """From the grip site to the finger tips, along z (m)."""
@@ -35,7 +35,7 @@ HAND: tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...] 
     ((-0.1060, -0.0340, -0.123), (0.1060, 0.0340, -PALM)),
     ((-0.0580, -0.1360, -0.290), (0.0580, 0.0460, -0.123)),
 )
-"""The open hand as boxes in its own frame: two per finger, the palm, the wrist. Measured on the Panda's collision meshes."""
+"""The open hand as boxes in its own frame: two per finger, palm, wrist. Measured on the Panda's collision meshes."""
 
 BETWEEN = ((-OPEN, -0.0105, -0.013), (OPEN, 0.0105, TIP))
 """What the fingers sweep when they close: nothing but the thing may be there."""

@@ -242,7 +242,7 @@ def retreat(world: World, *, by: float = 0.08, grip: float = OPEN_HAND) -> Scrip
 
 
 def pick(world: World, name: str, grasp: Grasp) -> Script:
-    """Reach a grasp of a thing, wherever it has moved since it was chosen, and close. LostError if the hand stays empty."""
+    """Reach a grasp of a thing, wherever it has moved since it was chosen, and close. LostError if nothing is held."""
     origin, turn = world.part_pos(name), world.part_rot(name)
     pos, rot = turn.T @ (grasp.pos - origin), turn.T @ grasp.rot
     around = np.concatenate([world.others(name), world.cloud(name).points])

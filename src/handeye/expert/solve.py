@@ -55,6 +55,9 @@ class Expert:
         self._grip = OPEN_HAND
         self._drift = np.zeros(6)
         self.note = ""
+        """What went wrong last; empty when the last subtask went well."""
+        self.losses = 0
+        """How often a skill had to start again."""
 
     @property
     def done(self) -> bool:
@@ -87,7 +90,7 @@ def solve(world: World, expert: Expert) -> Script:
             yield from _achieve(world, todo[0])
             expert.note = ""
         except LostError as lost:
-            expert.note = f"lost {lost}"
+            expert.note, expert.losses = f"lost {lost}", expert.losses + 1
             yield from retreat(world)
 
 
