@@ -141,8 +141,8 @@ def _plate(category: str, name: str, colour: str) -> Made:
     for index in range(2):
         _solid(body, f"{name}_g{index}", (inner, inner * 0.72, half - 0.0005 * index), yaw=index * math.pi / 2)
     _seen(body, f"{name}_vis", colour, kind="cylinder", size=(radius, half))
-    _seen(body, f"{name}_rim_vis", "white", kind="cylinder", size=(radius * 0.72, half + 0.0008))
-    _seen(body, f"{name}_centre_vis", colour, kind="cylinder", size=(radius * 0.64, half + 0.0014))
+    _seen(body, f"{name}_rim_vis", "white", kind="cylinder", size=(radius * 0.72, half + 0.0012))
+    _seen(body, f"{name}_centre_vis", colour, kind="cylinder", size=(radius * 0.64, half + 0.0024))
     _movable(body, name, 0.4)
     site = f"{name}_top_side"
     add(body, "site", name=site, kind="box", size=(0.05, 0.05, 0.002), pos=(0, 0, half), **SITE)
