@@ -15,7 +15,7 @@ MAY_USE = {
     "conventions": set(),
     "protocols": set(),
     "sim": set(),
-    "expert": {"sim", "data"},
+    "expert": {"sim", "data", "evaluate"},  # `prove` gives its rates evaluate's intervals
     "data": set(),
     "models": set(),
     "checkpoints": {"models", "data"},
