@@ -20,7 +20,9 @@ from handeye.models.tiny import Config, Model
 
 @pytest.fixture
 def model() -> nn.Module:
-    model = Model(Config(channels=(4, 8, 8), keypoints=4, width=16, layers=1, sentence_width=8))
+    model = Model(
+        Config(image_size=32, channels=(4, 8, 8), keypoints=4, overview=8, width=16, layers=1, sentence_width=8)
+    )
     model.initialise(torch.Generator().manual_seed(0))
     return model
 

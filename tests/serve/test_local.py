@@ -23,7 +23,9 @@ from handeye.types import Observation, Policy
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    model = Model(Config(channels=(4, 8, 8), keypoints=4, width=16, layers=1, sentence_width=8))
+    model = Model(
+        Config(image_size=32, channels=(4, 8, 8), keypoints=4, overview=8, width=16, layers=1, sentence_width=8)
+    )
     model.initialise(torch.Generator().manual_seed(0))
     random = np.random.default_rng(0)
     statistics = measure([(random.uniform(-0.5, 0.5, (50, 7)), random.normal(size=(50, 8)))])

@@ -31,7 +31,7 @@ def config(fake_demos: Path, tmp_path: Path) -> TrainConfig:
         out=tmp_path / "run",
         steps=STEPS,
         batch=8,
-        model={"width": 32, "layers": 1, "keypoints": 4, "sentence_width": 16},
+        model={"width": 32, "layers": 1, "keypoints": 4, "overview": 8, "sentence_width": 16},
         images=ImageConfig(image_size=16, shift=1),
         optimizer=OptimizerConfig(warmup=5),
         held_out=0.34,

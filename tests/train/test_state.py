@@ -25,7 +25,7 @@ from handeye.train.state import Training
 
 @pytest.fixture
 def config(fake_demos: Path, tmp_path: Path) -> TrainConfig:
-    small = {"width": 16, "layers": 1, "keypoints": 4, "sentence_width": 8}
+    small = {"width": 16, "layers": 1, "keypoints": 4, "overview": 8, "sentence_width": 8}
     return TrainConfig(data=fake_demos, out=tmp_path / "run", images=ImageConfig(image_size=16), batch=4, model=small)
 
 

@@ -40,7 +40,7 @@ class ImageConfig:
 
     resize: Method = "area"
 
-    shift: int = 3
+    shift: int = 1
     """Augmentation: each picture moves by up to this many pixels in each direction."""
 
     brightness: float = 0.1
@@ -127,7 +127,8 @@ class TrainConfig:
         _require(0 < self.held_out < 1, "held_out", self.held_out, "between 0 and 1")
         _require(self.optimizer.learning_rate > 0, "learning_rate", self.optimizer.learning_rate, "above 0")
         _require(0 <= self.optimizer.ema < 1, "ema", self.optimizer.ema, "at least 0 and below 1")
-        _require(16 <= self.images.image_size <= 1024, "image_size", self.images.image_size, "16 to 1024 pixels")
+        size = self.images.image_size
+        _require(16 <= size <= 1024 and size % 8 == 0, "image_size", size, "a multiple of 8 from 16 to 1024")
         _require(self.threads == "all" or self.threads >= 1, "threads", self.threads, "'all' or at least 1")
         if self.save_every % self.log_every:
             raise UserError(

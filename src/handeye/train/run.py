@@ -112,6 +112,7 @@ def make_model(config: TrainConfig, specs: Specs) -> nn.Module:
     module = family(config.family)
     given: dict[str, Any] = {
         "cameras": specs.image.cameras,
+        "image_size": config.images.image_size,
         "proprio_width": specs.proprio.width,
         "action_width": specs.action.width,
         "chunk": config.chunk,
