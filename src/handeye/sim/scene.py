@@ -1,36 +1,46 @@
 """Problem -> Scene: composed, compiled once, and kept on disk and in memory by content.
 
-Compiling a LIBERO scene reads some 300 files and takes about a second; its binary form loads in a tenth of that. A
-cached model is found by a digest of the MJCF, of every file it refers to, and of MuJoCo's version, so nothing stale
-is ever used and nothing needs to be invalidated by hand.
+Compiling a LIBERO scene reads some 100 files and takes seconds; its binary form loads in a tenth of that. A cached
+model is found by a digest of the MJCF, of every file it refers to, and of MuJoCo's version, so nothing stale is ever
+used and nothing needs to be invalidated by hand.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
 import json
 import os
-from collections import OrderedDict
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 from xml.etree import ElementTree
 
 import mujoco
+import numpy as np
 
 from handeye import console
+from handeye.errors import UserError
 from handeye.paths import scene_cache
-from handeye.records import write_json
+from handeye.records import sha256_file, sha256_json, write_bytes, write_json
 from handeye.sim.compose import compose
 from handeye.sim.world import Problem, Scene
 
-KEPT_IN_MEMORY = 2
-"""Models per process. One holds 0.1-0.2 GB, most of it textures; all tasks of one scene share one."""
+KEPT_ON_DISK = 8e9
+"""Bytes. LIBERO's 130 tasks make 32 different models of 0.09 to 0.23 GB; what was not used for longest goes first."""
 
-KEPT_ON_DISK = 12e9
-"""Bytes. LIBERO's 130 tasks make some 60 different models; the ones not used for longest go first."""
+ABANDONED = 3600.0
+"""Seconds after which a half-written file belongs to a process that was killed."""
 
-_models: OrderedDict[str, mujoco.MjModel] = OrderedDict()
-"""Digest -> model, the last used at the end."""
+_alive: WeakValueDictionary[str, mujoco.MjModel] = WeakValueDictionary()
+"""Digest -> model, as long as somebody holds it: tasks that differ only in their words share one."""
+
+_last: list[mujoco.MjModel] = []
+"""The model asked for last is kept when its environment goes. Not more: each takes 0.1 to 0.2 GB, and comes back from
+the disk sooner than a renderer is made for it."""
 
 
 def libero_scene(problem: Problem) -> Scene:
@@ -51,66 +61,110 @@ def cached_model(xml: str, roots: Mapping[str, Path]) -> tuple[mujoco.MjModel, s
     """(model, digest) of an MJCF text that names its files `root:path`. The model may be shared with other callers of
     this process."""
     digest = _digest(xml, roots)
-    if digest not in _models:
-        _models[digest] = _from_disk(digest) or _compiled(xml, roots, digest)
-    _models.move_to_end(digest)
-    while len(_models) > KEPT_IN_MEMORY:
-        _models.popitem(last=False)
-    return _models[digest], digest
+    model = _alive.get(digest)
+    if model is None:
+        _last.clear()  # first, so that its memory can be used
+        model = _from_disk(digest) or _compiled(_with_paths(xml, roots), digest)
+        _alive[digest] = model
+    _last[:] = [model]
+    return model, digest
 
 
-def _compiled(xml: str, roots: Mapping[str, Path], digest: str) -> mujoco.MjModel:
-    root = ElementTree.fromstring(xml)
-    for element in root.iter():
-        if (name := element.get("file")) is not None:
-            element.set("file", str(_file(name, roots)))
-    model = mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
-    _to_disk(model, digest)
-    return model
+# ---- compiling ------------------------------------------------------------------------------------------------------
 
 
-# ---- on disk: DIGEST-SIZE.mjb, so that a file which lost its end is known by its name -----------------------------
+def _compiled(xml: str, digest: str) -> mujoco.MjModel:
+    """Compiled by a process of its own, kept, and read back: a process in which MuJoCo compiles holds on to every mesh
+    and picture it read, 0.4 to 0.6 GB. A cache that cannot be written costs time and memory, not the run."""
+    folder = scene_cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{digest}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (model := _from_disk(digest)) is None:  # unless somebody was quicker
+                _compile_apart(xml, folder / digest)
+                _make_room(folder)
+                model = _from_disk(digest)
+        if model is not None:
+            return model
+        why = "it vanished"
+    except OSError as error:
+        why = str(error)
+    console.warn(f"the compiled scene could not be kept in {folder}: {why}")
+    return _compile(xml)
+
+
+def _compile(xml: str) -> mujoco.MjModel:
+    try:
+        return mujoco.MjModel.from_xml_string(xml)
+    except ValueError as error:
+        raise UserError(
+            "MuJoCo cannot compile this scene.",
+            why=str(error),
+            fix="mend the file it names; `handeye fetch libero` brings LIBERO's again",
+        ) from None
+
+
+CANNOT_COMPILE = 2
+CANNOT_KEEP = 3
+
+
+def _compile_apart(xml: str, stem: Path) -> None:
+    program = "import sys; from handeye.sim.scene import compile_to; compile_to(sys.argv[1], sys.stdin.read())"
+    done = subprocess.run([sys.executable, "-c", program, str(stem)], input=xml, capture_output=True, text=True)
+    if done.returncode == CANNOT_COMPILE:
+        _compile(xml)  # says why
+    if done.returncode:
+        raise OSError(done.stderr.strip() or f"the process that compiles it ended with {done.returncode}")
+
+
+def compile_to(stem: str, xml: str) -> None:
+    """The other process: leave STEM-SIZE.mjb, so that a file which lost its end is known by its name."""
+    try:
+        model = mujoco.MjModel.from_xml_string(xml)
+    except ValueError:
+        sys.exit(CANNOT_COMPILE)
+    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    try:
+        write_bytes(Path(f"{stem}-{content.size}.mjb"), content.tobytes())
+    except UserError as error:
+        sys.stderr.write(error.why)
+        sys.exit(CANNOT_KEEP)
+
+
+# ---- on disk --------------------------------------------------------------------------------------------------------
 
 
 def _from_disk(digest: str) -> mujoco.MjModel | None:
     for path in scene_cache().glob(f"{digest}-*.mjb"):
         try:
-            if path.stat().st_size == int(path.stem.rpartition("-")[2]):
-                model = mujoco.MjModel.from_binary_path(str(path))
-                os.utime(path)
-                return model
+            if path.stat().st_size != int(path.stem.rpartition("-")[2]):
+                raise ValueError("it is not whole")
+            model = mujoco.MjModel.from_binary_path(str(path))
+        except FileNotFoundError:
+            continue  # another process made room
         except (OSError, ValueError) as error:
             console.warn(f"{path} could not be read ({error}); the scene is compiled again")
-        path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
+        else:
+            with suppress(OSError):  # a cache that others own may be read-only
+                os.utime(path)
+            return model
     return None
 
 
-def _to_disk(model: mujoco.MjModel, digest: str) -> None:
-    """A cache that cannot be written costs time, not the run."""
-    size = mujoco.mj_sizeModel(model)
-    folder = scene_cache()
-    part = folder / f".{digest}.{os.getpid()}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        mujoco.mj_saveModel(model, str(part), None)
-        if part.stat().st_size != size:
-            raise OSError("the disk is full")
-        part.replace(folder / f"{digest}-{size}.mjb")
-        _make_room(folder)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        console.warn(f"the compiled scene could not be kept in {folder}: {error}")
-
-
 def _make_room(folder: Path) -> None:
-    """Delete what was not used for longest. Another process may be deleting too."""
+    """Delete what was not used for longest, and what killed processes left. Others may be deleting too."""
     found = []
-    for path in folder.glob("*.mjb"):
-        try:
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
             status = path.stat()
-        except FileNotFoundError:
-            continue
-        found.append((status.st_mtime, status.st_size, path))
+            if path.suffix == ".mjb":
+                found.append((status.st_mtime, status.st_size, path))
+            elif path.suffix == ".part" and time.time() - status.st_mtime > ABANDONED:
+                path.unlink()
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
         if total <= KEPT_ON_DISK:
@@ -125,11 +179,18 @@ def _make_room(folder: Path) -> None:
 def _digest(xml: str, roots: Mapping[str, Path]) -> str:
     """Of the text, of the files it names, and of what compiles them."""
     names = sorted(
-        {name for element in ElementTree.fromstring(xml).iter() if (name := element.get("file")) is not None}
+        {element.attrib["file"] for element in ElementTree.fromstring(xml).iter() if "file" in element.attrib}
     )
     files = _file_digests([_file(name, roots) for name in names])
-    content = [mujoco.mj_versionString(), xml, *zip(names, files, strict=True)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return sha256_json([mujoco.mj_versionString(), xml, names, files])
+
+
+def _with_paths(xml: str, roots: Mapping[str, Path]) -> str:
+    root = ElementTree.fromstring(xml)
+    for element in root.iter():
+        if "file" in element.attrib:
+            element.set("file", str(_file(element.attrib["file"], roots)))
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _file(name: str, roots: Mapping[str, Path]) -> Path:
@@ -138,25 +199,28 @@ def _file(name: str, roots: Mapping[str, Path]) -> Path:
 
 
 def _file_digests(paths: list[Path]) -> list[str]:
-    """SHA-256 of each, remembered by size and time of change: 140 MB are not read again every time."""
+    """SHA-256 of each, remembered by size and time of change: 40 MB are not read again every time."""
     memo_path = scene_cache() / "digests.json"
     try:
-        memo: dict[str, list[object]] = json.loads(memo_path.read_text())
+        memo = json.loads(memo_path.read_text())
     except (OSError, ValueError):
-        memo = {}
+        memo = None
+    known: dict[str, str] = memo if isinstance(memo, dict) else {}
     digests, learned = [], False
     for path in paths:
-        status = path.stat()
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-        known = memo.get(str(path))
-        if known is None or known[:3] != stamp:
-            with path.open("rb") as file:
-                known = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
-            memo[str(path)], learned = known, True
-        digests.append(str(known[3]))
+        try:
+            status = path.stat()
+            key = f"{path.absolute()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+            if key not in known:
+                known[key], learned = sha256_file(path), True
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read.", why=str(error), fix="`handeye fetch libero` brings LIBERO's files again"
+            ) from None
+        digests.append(known[key])
     if learned:
         try:
-            write_json(memo_path, memo)
-        except Exception as error:  # as above: only time is lost
+            write_json(memo_path, known)
+        except (OSError, UserError) as error:  # as above: only time is lost
             console.warn(f"digests could not be kept: {error}")
     return digests
