@@ -170,6 +170,7 @@ def test_it_learns_the_demonstrations(config: TrainConfig) -> None:
 def test_what_the_data_decides_cannot_be_set(config: TrainConfig) -> None:
     with pytest.raises(UserError, match="--model chunk cannot be set"):
         run(replace(config, model={"chunk": 4}))
+    assert run(replace(config, steps=4)).is_dir()  # a wrong setting does not spoil the folder
 
 
 def test_every_seed_is_another_run(config: TrainConfig, tmp_path: Path) -> None:

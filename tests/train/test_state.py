@@ -133,6 +133,8 @@ def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manife
 def test_the_folder_belongs_to_one_configuration(config: TrainConfig) -> None:
     with state.claim(config.out, config):
         pass
+    with state.claim(config.out, replace(config, seed=5)):  # nothing was begun yet
+        state.sign(config.out, config, {})
     with state.claim(config.out, replace(config, keep=5, memory_gb=1.0)):
         pass
     other = replace(config, steps=7, images=replace(config.images, shift=9))
@@ -171,6 +173,7 @@ def test_two_processes_cannot_train_the_same_run(config: TrainConfig) -> None:
 def test_other_demonstrations_are_noticed(config: TrainConfig) -> None:
     config.out.mkdir()
     state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
+    state.sign(config.out, config, {"episodes": 3, "digest": "a"})
     state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
     with pytest.raises(UserError, match="digest: a there, b here"):
         state.require_same_data(config.out, {"episodes": 3, "digest": "b"})

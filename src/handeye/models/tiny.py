@@ -97,7 +97,7 @@ PEAK = 3.0
 
 
 class Trunk(nn.Module):
-    """One camera: picture and sentence in, the where K places are, the layout and what there is out."""
+    """One camera: picture and sentence in; out: where K places are, the layout, and what there is."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -157,16 +157,15 @@ class Model(nn.Module):
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""
+        for parameter in self.parameters():
+            parameter.zero_()  # as the biases stay
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, generator=generator)  # keeps the scale through ReLUs
-                _zero(module.bias)
             elif isinstance(module, (nn.Conv1d, nn.Linear)):
                 nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)  # torch's own default
-                _zero(module.bias)
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
-                _zero(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, generator=generator)
         for module in self.modules():
@@ -207,17 +206,8 @@ class Model(nn.Module):
         return torch.cat([predicted_BTA[..., :-1], grip_BT1], dim=-1)
 
 
-def _zero(bias: Tensor | None) -> None:
-    if bias is not None:
-        nn.init.zeros_(bias)
-
-
 def _coordinates(like_BCHW: Tensor) -> Tensor:
     """x and y of every position, in [-1, 1]: (B, 2, H, W)."""
     B, _, H, W = like_BCHW.shape
-    y_HW, x_HW = torch.meshgrid(
-        torch.linspace(-1, 1, H, device=like_BCHW.device),
-        torch.linspace(-1, 1, W, device=like_BCHW.device),
-        indexing="ij",
-    )
-    return torch.stack([x_HW, y_HW]).expand(B, 2, H, W)
+    y_H, x_W = (torch.linspace(-1, 1, size, device=like_BCHW.device) for size in (H, W))
+    return torch.stack([x_W.expand(H, W), y_H[:, None].expand(H, W)]).expand(B, 2, H, W)

@@ -111,13 +111,10 @@ class TrainConfig:
     log_every: int = 25
     """Optimizer steps per line of metrics.jsonl; a line holds their mean."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; weights and optimizer stay float32. bfloat16 pays only where the processor has
-    instructions for it (about 1.6 times as fast with avx512_bf16, slower without)."""
-
     device: str = "cpu"
     threads: int | Literal["all"] = "all"
-    """Processor threads. Sums are ordered by it, so another number gives other last digits."""
+    """Processor threads. Sums are ordered by it, so another number gives other last digits. On a machine that others
+    keep busy 1 is faster than two that wait for each other."""
 
     seed: int = 0
 

@@ -37,8 +37,7 @@ def train(
             # Randomness inside the model is a function of the seed and the step: nothing to save, nothing to drift.
             torch.manual_seed(config.seed * 1_000_003 + step)
             batch = {name: torch.from_numpy(array).to(config.device) for name, array in next_batch().items()}
-            with torch.autocast(torch.device(config.device).type, torch.bfloat16, config.precision == "bfloat16"):
-                loss, parts = model.loss(batch)  # type: ignore[operator]
+            loss, parts = model.loss(batch)  # type: ignore[operator]
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.clip)
             _check(step, loss, norm, config)

@@ -60,6 +60,7 @@ def run(config: TrainConfig) -> Path:
             batches=Batches(samples, config.batch, config.seed),
         )
         manifest = make_manifest(config, model, demos.specs, pipeline, statistics, data)
+        state.sign(config.out, config, data)
         write_json(config.out / "provenance.json", manifest.provenance)
         state.restore(config.out, training)
         rewind(config.out, training.step)
@@ -155,6 +156,7 @@ def make_manifest(
 
 def _prepare_torch(config: TrainConfig) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if config.threads == "all" else config.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses the next line's promise
     torch.use_deterministic_algorithms(True)
 
 
@@ -164,7 +166,7 @@ def _summary(config: TrainConfig, model: nn.Module, seen: Demonstrations, held_o
     tasks = len({ref.task for ref in seen.episodes})
     return "\n".join(
         [
-            f"{config.family}: {parameters / 1e6:.2f} M parameters, {config.precision} on {config.device}",
+            f"{config.family}: {parameters / 1e6:.2f} M parameters, float32 on {config.device}",
             f"{len(seen)} demonstrations of {tasks} tasks, {steps} steps; {len(held_out)} more held out",
             f"{config.steps} optimizer steps of {config.batch}"
             + (f"; going on after step {step}" if step else "")

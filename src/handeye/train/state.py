@@ -128,12 +128,11 @@ def _restore(training: Training, tensors: Mapping[str, Tensor], averaged: Mappin
 @contextmanager
 def claim(run: Path, config: TrainConfig) -> Iterator[None]:
     """The folder is this run's: new, or begun by the same command; and nobody else is at it now."""
-    asked = to_json(config)
     if run.exists() and not run.is_dir():
         raise UserError(f"{run} is a file.", fix="name a folder with --out")
     if (run / "config.json").exists():
-        _require_same(run, read_json(run / "config.json", what="a run's configuration"), asked)
-    elif run.is_dir() and any(path.name != ".lock" for path in run.iterdir()):
+        _require_same(run, read_json(run / "config.json", what="a run's configuration"), to_json(config))
+    elif run.is_dir() and any(path.name not in (".lock", "data.json") for path in run.iterdir()):
         raise UserError(
             f"{run} is not the folder of a training run.",
             why="it is not empty and has no config.json",
@@ -145,7 +144,6 @@ def claim(run: Path, config: TrainConfig) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel however this process ends
         except OSError:
             raise UserError(f"{run} is in use by another process.", fix="wait for it, or use another --out") from None
-        write_json(run / "config.json", asked)
         yield
 
 
@@ -154,7 +152,12 @@ def require_same_data(run: Path, found: Mapping[str, Any]) -> None:
     path = run / "data.json"
     if path.exists():
         _require_same(run, read_json(path, what="a run's data"), found)
-    write_json(path, found)
+
+
+def sign(run: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
+    """From here on the folder belongs to this run. Not earlier: a setting that turned out to be wrong may be mended."""
+    write_json(run / "data.json", data)
+    write_json(run / "config.json", to_json(config))
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
