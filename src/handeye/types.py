@@ -112,6 +112,9 @@ class Step:
     success: bool
     """The task's goal holds after this step."""
 
+    unstable: bool = False
+    """The simulation exploded in this step and was put back to its start by MuJoCo, as it is in the reference."""
+
 
 @runtime_checkable
 class Env(Protocol):

@@ -17,6 +17,7 @@ def result(state: int, outcome: Outcome = "success", steps: int = 5) -> EpisodeR
         episode=EpisodeId(suite="fake", task=0, initial_state=state),
         outcome=outcome,
         steps=steps,
+        unstable=0,
         questions=1,
         hashes={},
         error="lost" if outcome == "error" else None,

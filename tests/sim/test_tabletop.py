@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -186,3 +187,16 @@ def test_left_is_the_viewers_left() -> None:
     left, right = (env.data.body(f"purple_cube_{i}_main").xpos for i in (1, 2))
     assert left[1] < 0 < right[1]
     env.close()
+
+
+def test_an_explosion_is_told_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MuJoCo resets a simulation with absurd speeds by itself; the episode's record must say so."""
+    monkeypatch.chdir(tmp_path)
+    env = suites.make(TASKS[0], BLIND)
+    env.reset(episode(TASKS[0]))
+    assert not env.step(STILL).unstable
+    for _ in range(2):
+        env.data.qvel[-1] = 1e30
+        assert env.step(STILL).unstable
+        assert not env.step(STILL).unstable
+    assert not list(tmp_path.iterdir())

@@ -29,6 +29,10 @@ class EpisodeResult:
     questions: int
     """How often the policy was asked."""
 
+    unstable: int
+    """Steps in which the simulation exploded and MuJoCo put it back to its start. The reference goes on after that, and
+    so do we, but such an episode says little about the policy."""
+
     hashes: Mapping[str, str | None]
     """SHA-256 of the compiled `model`, the placed `scene`, the first `observation` the policy was asked with (None if
     it is never shown one) and all `actions` that were executed. Empty for an error."""

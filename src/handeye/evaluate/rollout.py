@@ -40,6 +40,7 @@ class Rollout:
     success: bool
     steps: int
     questions: int
+    unstable: int
     hashes: dict[str, str | None]
 
 
@@ -59,7 +60,7 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
     mind.begin(episode)
     queue: deque[Float[np.ndarray, "A"]] = deque()
     executed = hashlib.sha256()
-    success, steps, questions = False, 0, 0
+    success, steps, questions, unstable = False, 0, 0, 0
     while steps < horizon and not success:
         looking = filmed(steps) or (looks and not queue)
         seen = env.observe(seed=episode.number(f"noise/{questions}")) if looking else None
@@ -74,9 +75,10 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
         action = queue.popleft()
         executed.update(action.tobytes())
         steps += 1
-        success = env.step(action, look=filmed(steps) or (looks and not queue)).success
+        came = env.step(action, look=filmed(steps) or (looks and not queue))
+        success, unstable = came.success, unstable + came.unstable
     hashes["actions"] = executed.hexdigest()
-    return Rollout(success=success, steps=steps, questions=questions, hashes=hashes)
+    return Rollout(success=success, steps=steps, questions=questions, unstable=unstable, hashes=hashes)
 
 
 def _through(cameras: Sequence[str] | None, seen: Observation | None) -> Observation | None:

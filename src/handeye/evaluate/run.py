@@ -97,6 +97,8 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
             why=(broken[0].error or "").strip().splitlines()[-1],
             fix="run the same command again to try them again, or add --allow-errors for a rate over the others",
         )
+    if exploded := sum(result.unstable > 0 for result in everything):
+        warn(f"in {exploded} of {len(everything)} episodes the simulation exploded (`unstable` in episodes.jsonl)")
     without = f", {len(broken)} errors left out" if broken else ""
     say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(broken)} episodes{without}")
 

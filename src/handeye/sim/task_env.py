@@ -26,7 +26,12 @@ from handeye.types import EpisodeId, Observation, Step
 if TYPE_CHECKING:
     from handeye.sim.suites import Task
 
+mujoco.set_mju_user_warning(lambda text: None)  # else MuJoCo writes MUJOCO_LOG.TXT wherever the program was started
+
 States = Float64[np.ndarray, "N D"] | Callable[[int], Float64[np.ndarray, "D"]]
+EXPLOSIONS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC"))
+"""Warnings after which MuJoCo resets the simulation by itself. They are counted in mjData and told in `Step`."""
+
 BURNER = "_burner"
 """A part that can be on and has a site of this ending shows the site while it is on."""
 
@@ -120,7 +125,7 @@ class TaskEnv:
             self._stepper.run(command, 1, SUBSTEPS)
         success = self.success()
         self._light_burners()
-        return Step(reward=float(success), success=success)
+        return Step(reward=float(success), success=success, unstable=self._exploded())
 
     def observe(self, *, seed: int = 0) -> Observation:
         images, felt = self._last_look()
@@ -168,6 +173,14 @@ class TaskEnv:
         for name, array in self.scene.pristine.items():
             self._own[name][:] = array
         self._enter()
+
+    def _exploded(self) -> bool:
+        """Since the last time this was asked."""
+        counters = [self.data.warning[kind] for kind in EXPLOSIONS]
+        exploded = any(counter.number for counter in counters)
+        for counter in counters:
+            counter.number = 0
+        return exploded
 
     def _enter(self) -> None:
         for name, array in self._own.items():
