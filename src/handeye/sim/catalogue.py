@@ -34,13 +34,10 @@ class Category:
     movable: bool = True
     rotation: Turns = ()
     articulation: Articulation | None = None
-    file: str | None = None
-    """Name of the model where it is not the category's."""
 
     def model(self, name: str) -> str:
         """Path below the assets."""
-        stem = self.file or name
-        return f"{self.family}/{stem}.xml" if self.family == ARTICULATED else f"{self.family}/{stem}/{stem}.xml"
+        return f"{self.family}/{name}.xml" if self.family == ARTICULATED else f"{self.family}/{name}/{name}.xml"
 
 
 HOPE, SCANNED, SQUID = "stable_hope_objects", "stable_scanned_objects", "turbosquid_objects"
@@ -58,20 +55,17 @@ CATEGORIES: dict[str, Category] = {
     "butter": Category(family=HOPE, rotation=HALF_TURN),
     "chocolate_pudding": Category(family=HOPE, rotation=HALF_TURN),
     "cream_cheese": Category(family=HOPE, rotation=HALF_TURN),
-    "popcorn": Category(family=HOPE, rotation=HALF_TURN),
     "ketchup": Category(family=HOPE, rotation=STANDING),
     "milk": Category(family=HOPE, rotation=STANDING),
     "orange_juice": Category(family=HOPE, rotation=STANDING),
     "salad_dressing": Category(family=HOPE, rotation=STANDING),
     "new_salad_dressing": Category(family=HOPE, rotation=STANDING),
-    "macaroni_and_cheese": Category(family=HOPE, rotation=STANDING),
     "akita_black_bowl": Category(family=SCANNED, rotation=UPRIGHT),
     "white_bowl": Category(family=SCANNED, rotation=UPRIGHT),
     "plate": Category(family=SCANNED, rotation=UPRIGHT),
     "basket": Category(family=SCANNED, rotation=UPRIGHT),
     "chefmate_8_frypan": Category(family=SCANNED, rotation=UPRIGHT),
     "glazed_rim_porcelain_ramekin": Category(family=SCANNED, rotation=UPRIGHT),
-    "rack": Category(family=SCANNED, rotation=HALF_TURN, file="simple_rack"),
     "wooden_tray": Category(family=SQUID, rotation=HALF_TURN),
     "wine_bottle": Category(family=SQUID, rotation=HALF_TURN),
     "moka_pot": Category(family=SQUID, rotation=HALF_TURN),
@@ -100,7 +94,7 @@ CATEGORIES: dict[str, Category] = {
         ),
     ),
 }
-"""How high and wide a thing is for the placement sampler stands in its model (the sites of `compose.OFFSETS`)."""
+"""How high and wide each is for the placement sampler stands in its model (the sites of `compose.OFFSETS`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

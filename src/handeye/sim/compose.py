@@ -59,25 +59,23 @@ class Composed:
 
 
 def compose(problem: Problem) -> Composed:
-    """UserError where LIBERO's files are not there; ValueError (with the file) where one is not what it should be."""
+    """UserError where LIBERO's files are not there, or not what they should be."""
     if problem.name not in KINDS:
         raise unknown("kind of scene", problem.name, KINDS, fix="the task file's `problem` must name one of these")
     kind = KINDS[problem.name]
     roots = {"libero": libero_assets(), "robosuite": robosuite_assets()}
     world = _load(roots, "robosuite:base.xml")
     _settings(world)
-    _merge(world, _arena(roots, kind, problem.regions.values()))
+    areas = [region for region in problem.regions.values() if region.target == kind.setting.arena and region.ranges]
+    _merge(world, _arena(roots, kind, areas))
     _merge(world, _robot(roots, kind))
     parts: dict[str, Part] = {}
-    places: dict[str, Place] = {}
+    places: dict[str, Place] = {area.name: Place(name=area.name, owner=None) for area in areas}
     for name, category in _instances(problem, kind):
         root, body, part = _part(roots, name, category)
         _merge(world, root, only=body)
         parts[name] = part
         places.update(_places(body, part))
-    for region in problem.regions.values():
-        if region.ranges:
-            places[region.name] = Place(name=region.name, owner=None)
     return Composed(
         xml=ElementTree.tostring(world, encoding="unicode"), roots=roots, parts=parts, places=places, kind=kind
     )
@@ -107,7 +105,7 @@ def _load(roots: Mapping[str, Path], where: str) -> Element:
     try:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f"{file} cannot be read.", why=str(error), fix="handeye fetch libero") from None
+        raise UserError(f"{file} cannot be read.", why=str(error), fix="run `handeye fetch libero`") from None
     for section in SECTIONS:
         if root.find(section) is None:
             SubElement(root, section)
@@ -170,7 +168,7 @@ def _settings(world: Element) -> None:
 # ---- the arena ------------------------------------------------------------------------------------------------------
 
 
-def _arena(roots: Mapping[str, Path], kind: Kind, regions: Iterable[Region]) -> Element:
+def _arena(roots: Mapping[str, Path], kind: Kind, areas: Iterable[Region]) -> Element:
     root = _load(roots, f"libero:{kind.arena_file}")
     for asset in _section(root, "asset"):
         for name, style in (("texplane", kind.floor), ("tex-wall", kind.wall)):
@@ -183,9 +181,7 @@ def _arena(roots: Mapping[str, Path], kind: Kind, regions: Iterable[Region]) -> 
     if kind.table_friction is not None:
         _measure_table(worldbody, kind.table_friction)
     body = _named(worldbody, "body", kind.arena_body)
-    for region in regions:
-        if region.target == kind.setting.arena and region.ranges:
-            body.append(_area(region, kind.area_offset))
+    body.extend(_area(area, kind.area_offset) for area in areas)
     for camera in kind.cameras:
         found = worldbody.find(f".//camera[@name='{camera.name}']")
         element = found if found is not None else SubElement(worldbody, "camera", name=camera.name)
@@ -282,7 +278,7 @@ def _part(roots: Mapping[str, Path], name: str, category: str) -> tuple[Element,
     outer = _section(root, "worldbody").find("body")
     body = None if outer is None else outer.find("body[@name='object']")
     if outer is None or body is None:
-        raise ValueError(f"{about.model(category)} has no body called object")
+        raise _foreign(f"{about.model(category)} has no body called object")
     offsets = {
         field: float(_named(outer, "site", site).attrib["pos"].split()[axis]) for field, (site, axis) in OFFSETS.items()
     }
@@ -322,8 +318,7 @@ def _describe(name: str, category: str, about: Category, body: Element, offsets:
 
 def _places(body: Element, part: Part) -> dict[str, Place]:
     """Every site of a part. A site belongs to the deepest body above it that is met before the first body without any
-    site below it, and that body's own joints open and close it: the reference's rule, which ends early on purpose or
-    not."""
+    site below it, and that body's own joints open and close it: the reference's rule, early end included."""
     joints: dict[str, tuple[str, ...]] = {}
     for inner in body.iter("body"):
         sites = [site.attrib["name"] for site in inner.iter("site")]
@@ -339,7 +334,11 @@ def _named(root: Element, tag: str, name: str) -> Element:
     for element in root.iter(tag):
         if element.get("name") == name:
             return element
-    raise ValueError(f"there is no {tag} called {name}")
+    raise _foreign(f"there is no {tag} called {name} where one should be")
+
+
+def _foreign(why: str) -> UserError:
+    return UserError("LIBERO's scene files are not the ones we know.", why=why, fix="run `handeye fetch libero`")
 
 
 def _text(numbers: Iterable[float]) -> str:

@@ -258,14 +258,13 @@ def _starting_range(scene: Scene, predicate: Predicate) -> tuple[tuple[str, ...]
 
 
 def _write(placed: dict[str, Placed], model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    for name, thing in placed.items():
+    for thing in placed.values():
         if thing.part.movable:
             start = model.joint(thing.part.joints[-1]).qposadr[0]
             data.qpos[start : start + 3], data.qpos[start + 3 : start + 7] = thing.position, thing.quaternion
         else:
             body = model.body(thing.part.body)
             body.pos[:], body.quat[:] = thing.position, thing.quaternion
-        assert name == thing.part.name
 
 
 def _as_compiled(scene: Scene, model: mujoco.MjModel) -> None:
