@@ -15,7 +15,7 @@ from handeye.errors import UserError
 class OptimizerConfig:
     """AdamW with a linear warm-up, then a cosine to zero, and an average of the weights that is what gets evaluated."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """The highest, reached after the warm-up."""
 
     warmup: int = 100
