@@ -243,23 +243,55 @@ def straight(world: World, goal: Pose, hand: float, *, far: float = 0.006) -> Sc
         yield Command(pos=goal.pos, rot=goal.rot, grip=hand)
 
 
-def slide(world: World, thing: str, goal: Float[np.ndarray, "2"]) -> Script:
-    """Press the closed hand into a flat thing and draw it to `goal`."""
+def drag(world: World, thing: str, place: str) -> Script:
+    """Press the closed hand into a flat thing with a rim and draw it into a region, around what stands in its way."""
     rot = down(0.0)
-    start = world.part_pos(thing)
-    way = np.array([*(goal - start[:2]), 0.0])
-    way /= np.linalg.norm(way)
-    cloud = world.cloud(thing)
-    inner = 0.5 * float(np.abs((cloud.points - start) @ way).max())
-    touch = start + inner * way
-    near = cloud.points[np.linalg.norm(cloud.points[:, :2] - touch[:2], axis=1) < 0.012]
-    touch[2] = float(near[:, 2].max()) + TIP - 0.004
-    height = travel_height(np.concatenate([world.others()]), world.pos, touch) + TIP + CLEARANCE
+    cloud, centre = world.cloud(thing), world.part_pos(thing)
+    radius = float(np.linalg.norm((cloud.points - centre)[:, :2], axis=1).max())
+    inner = 0.4 * radius
+    way_points = _route(world, thing, place, radius + 0.008)
+    hand = centre[:2] + inner * _unit(way_points[0] - centre[:2])
+    near = cloud.points[np.linalg.norm(cloud.points[:, :2] - hand, axis=1) < 0.012]
+    touch = np.array([*hand, float(near[:, 2].max()) + TIP - 0.002])
+    height = travel_height(world.others(), world.pos, touch) + TIP + CLEARANCE
     yield from reach(world, Pose(pos=touch, rot=rot), CLOSED_HAND, height=height, far=0.01, turned=0.15)
-    progress = Progress(world, patience=15)
-    while np.linalg.norm(goal - world.part_pos(thing)[:2]) > 0.005 and not progress.halted():
-        left = np.array([*(goal - world.part_pos(thing)[:2]), 0.0])
-        lead = world.pos + left * min(1.0, 0.06 / float(np.linalg.norm(left)))
-        lead[2] = touch[2] - 0.01
-        yield Command(pos=lead, rot=rot, grip=CLOSED_HAND)
+    for goal in way_points:
+        progress = Progress(world, patience=20)
+        while np.linalg.norm(goal - world.part_pos(thing)[:2]) > 0.012:
+            now = world.part_pos(thing)[:2]
+            if np.linalg.norm(world.pos[:2] - now) > radius or progress.halted():
+                yield from retreat(world, grip=CLOSED_HAND)
+                raise LostError(thing)
+            lead = now + (inner + 0.06) * _unit(goal - now)
+            yield Command(pos=np.array([*lead, touch[2] - 0.006]), rot=rot, grip=CLOSED_HAND)
     yield from retreat(world, grip=CLOSED_HAND)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-9)
+
+
+def _route(world: World, thing: str, place: str, radius: float) -> list[Float[np.ndarray, "2"]]:
+    """The shortest way of at most two legs on which nothing stands nearer than `radius`; straight if there is none."""
+    site = world.model.site(place).id
+    start, centre = world.part_pos(thing)[:2], world.data.site_xpos[site][:2].copy()
+    half = np.maximum(world.model.site_size[site][:2] - 0.015, 0.0)
+    around = world.others(thing)
+    around = around[around[:, 2] < world.floor + 0.12][:, :2]
+    ends = [centre + half * [a, b] for a in (0, -1, 1) for b in (0, -1, 1)]
+    middle = (start + centre) / 2
+    vias = [middle + 0.04 * np.array([a, b]) for a in range(-5, 6) for b in range(-5, 6)]
+    ways = [[end] for end in ends] + [[via, end] for end in ends for via in vias]
+
+    def length(way: list[np.ndarray]) -> float:
+        return sum(float(np.linalg.norm(b - a)) for a, b in zip([start, *way], way, strict=False))
+
+    def free(way: list[np.ndarray]) -> bool:
+        for a, b in zip([start, *way], way, strict=False):
+            leg = b - a
+            along = np.clip((around - a) @ leg / max(float(leg @ leg), 1e-9), 0, 1)
+            if len(around) and np.linalg.norm(around - a - along[:, None] * leg, axis=1).min() < radius:
+                return False
+        return True
+
+    return next((way for way in sorted(ways, key=length) if free(way)), [centre])

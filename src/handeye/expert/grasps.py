@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from handeye.expert.geometry import Cloud, inside, thin
 
 OPEN = 0.0395
-"""From the grip site to a pad when the hand is open (m): 0.0243 - 0.0040 with the finger at 0.0208, which goes to 0.04."""
+"""From the grip site to a pad when the hand is open (m): 0.0243 - 0.0040 with the finger at 0.0208 of 0.04."""
 
 TIP = 0.0092
 """From the grip site to the finger tips, along z (m)."""
@@ -36,6 +36,9 @@ HAND: tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...] 
     ((-0.0580, -0.1360, -0.290), (0.0580, 0.0460, -0.123)),
 )
 """The open hand as boxes in its own frame: two per finger, palm, wrist. Measured on the Panda's collision meshes."""
+
+EDGE = 0.008
+"""The pads' middle stays this far below the top of a thing (m): half a pad."""
 
 BETWEEN = ((-OPEN, -0.0105, -0.013), (OPEN, 0.0105, TIP))
 """What the fingers sweep when they close: nothing but the thing may be there."""
@@ -150,7 +153,8 @@ def candidates(
         lift = np.maximum(0.0, low[2] + TIP + 0.002 - pos[:, 2])
         pos[:, 2] += lift
         score = _scores(pos, rot, angle, own, thing, taste) - 0.5 * np.abs(widths - 0.02)
-        order = [i for i in np.argsort(-score, kind="stable") if lift[i] < 0.009]
+        edge = middles[:, 2] > max(high[2] - EDGE, low[2] + EDGE)  # half of a pad would close on nothing
+        order = [i for i in np.argsort(-score, kind="stable") if lift[i] < 0.009 and not edge[i]]
         for start in range(0, len(order), 16):
             batch = order[start : start + 16]
             good = clear(pos[batch], rot[batch], np.concatenate([own, near]))

@@ -53,20 +53,21 @@ def would_hold(world: World, predicate: Predicate, pos: Float[np.ndarray, "3"], 
     local = turn @ (pos - centre)
     # A bottom face that lies on the region is at its lower limit, so only the sides have a margin.
     sides = bool(np.all(np.abs(local[:2]) < size[:2] - min(margin, float(size[:2].min()) / 4)))
-    return sides and size[2] - 0.005 < local[2] < size[2] + 0.10
+    return sides and bool(size[2] - 0.005 < local[2] < size[2] + 0.10)
 
 
 def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[float, Spot] | None:
     """The best spot for a thing that is (or will be) held like this, with its cost: near the middle of the place, low,
-    turned little. None if the predicate would hold nowhere. Without a grasp: were there no hand in the way."""
+    turned as little as possible. None if the predicate would hold nowhere. Without a grasp: as if no hand were in
+    the way."""
     ground, body, hand = _falling(world, predicate[1], grasp)
     centre, reach = _extent(world, predicate[2])
     steps = [np.arange(0, r + 1e-9, GRID) for r in reach]
     xy = centre + np.array(list(itertools.product(*(np.concatenate([-s[:0:-1], s]) for s in steps))))
     best: tuple[float, Spot] | None = None
     for turn in TURNS:
-        if best is not None and 0.4 * abs(turn) > best[0]:
-            break
+        if best is not None:
+            break  # the least turn that does
         spin = yaw(turn)
         z = GAP + np.maximum(ground.rest(underside(body @ spin.T), xy), ground.rest(underside(hand @ spin.T), xy))
         cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - world.floor)

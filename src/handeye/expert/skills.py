@@ -73,6 +73,7 @@ class World:
         self.env = env
         self.scene, self.model, self.data = env.scene, env.model, env.data
         self.shapes = Shapes(env.scene, env.model)
+        self._others: dict[tuple[float, tuple[str, ...]], np.ndarray] = {}
         self._site = self.model.site("gripper0_grip_site").id
         self._fingers = [
             g
@@ -109,7 +110,11 @@ class World:
         return self.shapes.part(self.data, name)
 
     def others(self, *without: str) -> Float[np.ndarray, "N 3"]:
-        return thin(self.shapes.others(self.data, *without).points)
+        """Everything a hand could hit, but for the parts named, thinned. Kept as long as the time stands still."""
+        key = (float(self.data.time), without)
+        if key not in self._others:
+            self._others = {key: thin(self.shapes.others(self.data, *without).points)}
+        return self._others[key]
 
     @property
     def floor(self) -> float:

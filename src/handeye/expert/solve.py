@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from handeye.expert.fixtures import joints_and_limits, open_end, pull_open, push_shut, slide, turn
+from handeye.expert.fixtures import drag, joints_and_limits, open_end, pull_open, push_shut, turn
 from handeye.expert.grasps import Grasp, Taste, best, candidates, different
 from handeye.expert.places import drop_spot, find_spot
 from handeye.expert.press import is_key, press
@@ -53,7 +53,7 @@ class Expert:
         self._world: World | None = None
         self._script: Script = iter(())
         self._grip = OPEN_HAND
-        self._drift = np.zeros(6)
+        self._drift: Float[np.ndarray, "6"] = np.zeros(6)
         self.note = ""
         """What went wrong last; empty when the last subtask went well."""
         self.losses = 0
@@ -115,7 +115,7 @@ def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
     if _opens(world, place) and not _stands_open(world, place):
         yield from pull_open(world, place, wide=True)
     if world.scene.parts[thing].category == "plate" and place in world.scene.places:
-        yield from slide(world, thing, world.data.site(place).xpos[:2].copy())
+        yield from drag(world, thing, place)
         return
     grasp = choose_grasp(world, predicate, thing)
     yield from pick(world, thing, grasp)
