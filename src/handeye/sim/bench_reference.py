@@ -59,11 +59,11 @@ class Driver:
             self.env = self.envs.env_wrapper.ControlEnv(
                 bddl_file_name=bddl, has_offscreen_renderer=False, use_camera_obs=False
             )
-        self.env.seed(0)
         self.states = self.torch.load(states, weights_only=False)
         self.start(0, 0)
 
     def start(self, initial_state: int, settle: int) -> None:
+        self.env.seed(0)
         self.env.reset()
         self.env.set_init_state(self.states[initial_state])
         self.steps([SETTLE] * settle)
