@@ -11,6 +11,9 @@ from pathlib import Path
 
 from handeye.errors import UserError
 
+NOISE = 0.2
+"""On the expert's actions: it corrects what the noise does, so the demonstrations show how to come back."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuickstartConfig:
@@ -25,13 +28,15 @@ class QuickstartConfig:
     demos: int = 40
     """Demonstrations per task, each from a scene of its own."""
 
-    steps: int = 3000
+    steps: int = 1500
     """Optimizer steps."""
 
     episodes: int = 20
     """Evaluation episodes per task, from stored initial states, which no demonstration used."""
 
     workers: int = 2
+    """Simulator processes."""
+
     seed: int = 0
     """Of demonstrations and training. The evaluation's scenes stay the same."""
 
@@ -68,6 +73,7 @@ def run(config: QuickstartConfig) -> Path:
             per_task=config.demos,
             out=config.out / "demos",
             workers=config.workers,
+            noise=NOISE,
             seed=config.seed,
         )
     )
