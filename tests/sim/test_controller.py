@@ -87,7 +87,9 @@ def test_the_gripper_takes_two_hundred_substeps_and_holds_on_zero(arm: Arm) -> N
 
 
 def test_another_robot_is_refused(env: TaskEnv) -> None:
-    strange = mujoco.MjModel.from_xml_string("<mujoco><worldbody><body><freejoint/><geom size='1'/></body></worldbody></mujoco>")
+    strange = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><freejoint/><geom size='1'/></body></worldbody></mujoco>"
+    )
     with pytest.raises(ValueError, match="not laid out"):
         Arm(strange, env.scene.init_qpos)
     usual = env.model.opt.timestep

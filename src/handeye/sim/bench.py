@@ -71,6 +71,11 @@ class Side:
         found = {row.split(":")[0]: float(row.split()[1]) / 1024 for row in rows[1:]}
         return {"rss": found["Rss"], "pss": found["Pss"]}
 
+    def end(self) -> None:
+        self.process.kill()
+        with self.process, self.errors:
+            pass
+
 
 def run(config: BenchSimConfig) -> Path | None:
     backend = rendering.choose(config.backend)
@@ -86,8 +91,7 @@ def run(config: BenchSimConfig) -> Path | None:
         cameras = _with_cameras(config.tasks[0], sides, config)
     finally:
         for side in sides:
-            side.process.kill()
-            side.process.wait()
+            side.end()
     _show(config, steps, cameras)
     if config.json is None:
         return None

@@ -27,7 +27,8 @@ SETTLE = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]
 def configure(assets: str) -> dict[str, str]:
     """LIBERO asks on a terminal where its files are, unless a file says it."""
     spec = importlib.util.find_spec("libero")
-    assert spec is not None and spec.submodule_search_locations is not None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'libero' (hf-libero)")
     root = next(iter(spec.submodule_search_locations)) + "/libero"
     folder = tempfile.mkdtemp(prefix="libero-config-")
     os.environ["LIBERO_CONFIG_PATH"] = folder
