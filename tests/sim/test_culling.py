@@ -19,7 +19,7 @@ def scattered(rng: np.random.Generator, *, shadows: bool = False) -> mujoco.MjMo
     for number in range(60):
         kind = ("box", "sphere", "capsule", "cylinder", "ellipsoid")[number % 5]
         size, colour = rng.uniform(0.02, 0.12, 3), rng.uniform(0.2, 1, 3)
-        place, turn = rng.uniform(-1, 1, 3) + (0, 0, 1.1), rng.normal(size=4)
+        place, turn = np.array([0, 0, 1.1]) + rng.uniform(-1, 1, 3), rng.normal(size=4)
         things.append(
             f'<geom type="{kind}" group="1" size="{_(size)}" rgba="{_(colour)} 1" pos="{_(place)}" quat="{_(turn)}"/>'
         )
@@ -30,7 +30,8 @@ def scattered(rng: np.random.Generator, *, shadows: bool = False) -> mujoco.MjMo
             <light pos="0 0 4" castshadow="{str(shadows).lower()}"/>
             <geom type="plane" size="3 3 .1" pos="0 0 -.3" group="1" rgba=".4 .5 .4 1"/>
             <geom type="box" group="1" size=".5 .4 .02" material="mirror"/>
-            <body name="head" mocap="true"><camera name="agentview"/><camera name="robot0_eye_in_hand" fovy="75"/></body>
+            <body name="head" mocap="true">
+              <camera name="agentview"/><camera name="robot0_eye_in_hand" fovy="75"/></body>
             {"".join(things)}
           </worldbody>
         </mujoco>"""
@@ -53,7 +54,7 @@ def test_no_pixel_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = Culling.visible
     hidden = reflected = 0
     for frame in range(FRAMES):
-        data.mocap_pos[0] = rng.uniform(-1.2, 1.2, 3) + (0, 0, 1.3)
+        data.mocap_pos[0] = np.array([0, 0, 1.3]) + rng.uniform(-1.2, 1.2, 3)
         mujoco.mju_mat2Quat(data.mocap_quat[0], _towards(rng.uniform(-0.6, 0.6, 3) - data.mocap_pos[0]).ravel())
         mujoco.mj_forward(model, data)
         name = ("agentview", "wrist")[frame % 2]

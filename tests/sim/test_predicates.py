@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mujoco
-import numpy as np
 import pytest
 
 from handeye.errors import UserError
@@ -35,18 +34,27 @@ def scene() -> Scene:
         "a": Part(name="a", category="cube", movable=True, body="a_main", joints=("a_joint0",)),
         "b": Part(name="b", category="cube", movable=True, body="b_main", joints=("b_joint0",)),
         "box": Part(
-            name="box", category="cabinet", movable=False, body="box_main", joints=("box_one", "box_two"), articulation=DRAWERS
+            name="box",
+            category="cabinet",
+            movable=False,
+            body="box_main",
+            joints=("box_one", "box_two"),
+            articulation=DRAWERS,
         ),
-    }  # fmt: skip
+    }
     places = {
         "floor_area": Place(name="floor_area", owner=None),
         "box_top": Place(name="box_top", owner="box"),
     }
     problem = Problem(name="p", language="", regions={}, fixtures={}, objects={}, of_interest=(), init=(), goal=())
     return Scene(
-        problem=problem, model=mujoco.MjModel.from_xml_string(WORLD), setting=Setting(workspace=(0.0, 0.0, 0.0), fixture_height=0.0, shrink_by_radius=False),
-        parts=parts, places=places, digest="",
-    )  # fmt: skip
+        problem=problem,
+        model=mujoco.MjModel.from_xml_string(WORLD),
+        setting=Setting(workspace=(0.0, 0.0, 0.0), fixture_height=0.0, shrink_by_radius=False),
+        parts=parts,
+        places=places,
+        digest="",
+    )
 
 
 @pytest.fixture
@@ -138,8 +146,16 @@ def test_up_and_the_constants(world: Predicates) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("on", "a", "nowhere"), ("on", "ghost", "b"), ("open", "a"), ("turnoff", "box"), ("open", "floor_area"), ("near", "a", "b"), ("on", "a")],
-)  # fmt: skip
+    [
+        ("on", "a", "nowhere"),
+        ("on", "ghost", "b"),
+        ("open", "a"),
+        ("turnoff", "box"),
+        ("open", "floor_area"),
+        ("near", "a", "b"),
+        ("on", "a"),
+    ],
+)
 def test_words_without_meaning_are_refused_at_once(world: Predicates, words: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="means nothing"):
         world.bind(words)
