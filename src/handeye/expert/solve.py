@@ -12,6 +12,7 @@ from handeye.expert.grasps import Grasp, Taste, best, candidates, different
 from handeye.expert.places import drop_spot, find_spot
 from handeye.expert.press import is_key, press
 from handeye.expert.skills import (
+    CLOSED_HAND,
     OPEN_HAND,
     Command,
     LostError,
@@ -20,6 +21,7 @@ from handeye.expert.skills import (
     World,
     carry,
     pick,
+    reach,
     release,
     retreat,
     servo,
@@ -36,6 +38,13 @@ FIRST = ("open", "turnon", "turnoff", "on", "in", "close")
 HAND_COST = 0.5
 """The best grasp for taking is kept if the hand makes putting no dearer than this (costs of places.find_spot): it may
 keep a small thing 12 cm above the ground of a basket."""
+
+LEANS = (0.0, -0.25, 0.25)
+"""Tilts of the hand (grasps.Taste) that are tried when a drawer stands open, perhaps over the thing: held upright, the
+palm then hits the drawer wherever a rim could be taken across."""
+
+LEAN_COST = 1.0
+"""Of a radian of leaning, in a grasp's score: a quarter of a radian must win as much as 24 degrees of turning do."""
 
 
 class Expert:
@@ -119,6 +128,8 @@ def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
         return
     grasp = choose_grasp(world, predicate, thing)
     yield from pick(world, thing, grasp)
+    if _opens(world, place):
+        yield from _from_under(world, thing)
     held = Pose(pos=world.pos, rot=world.rot)
     found = find_spot(world, predicate, held)
     yield from carry(world, thing, found[1] if found else drop_spot(world, predicate, held))
@@ -129,9 +140,12 @@ def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
 def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
     """The grasp that is good for taking the thing and for putting it where it should go."""
     shape, around = world.cloud(thing), world.others(thing)
-    first = best(shape, around, Taste())
-    if first is None:
+    leans = LEANS if _opens(world, predicate[2]) else LEANS[:1]
+    leaning = [(best(shape, around, Taste(tilts=(lean,))), lean) for lean in leans]
+    taken = [(grasp, grasp.score - LEAN_COST * abs(lean)) for grasp, lean in leaning if grasp]
+    if not taken:
         raise LostError(thing)
+    first = max(taken, key=lambda pair: pair[1])[0]
     ideal = find_spot(world, predicate, None)
     found = find_spot(world, predicate, Pose(pos=first.pos, rot=first.rot))
     if ideal is None or (found and found[0] < ideal[0] + HAND_COST):
@@ -142,6 +156,24 @@ def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
         found = find_spot(world, predicate, Pose(pos=grasp.pos, rot=grasp.rot))
         ranked.append((found[0] - grasp.score if found else np.inf, rank))
     return grasps[min(ranked)[1]]
+
+
+def _from_under(world: World, thing: str) -> Script:
+    """Bring a held thing sideways out from under what hangs over it (an open drawer), the shortest way."""
+    body, others = world.cloud(thing), world.others(thing)
+    centre = (body.low + body.high)[:2] / 2
+    radius = float(np.linalg.norm(body.points[:, :2] - centre, axis=1).max())
+    around = others[others[:, 2] > body.low[2] + 0.02][:, :2]
+    above = others[others[:, 2] > body.high[2] + 0.01][:, :2]
+    if not np.any(np.linalg.norm(above - centre, axis=1) < radius):
+        return
+    steps = 0.01 * np.arange(-20, 21)
+    shifts = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    for shift in shifts[np.argsort(np.linalg.norm(shifts, axis=1), kind="stable")]:
+        if np.linalg.norm(around - centre - shift, axis=1).min() > radius + 0.02:
+            goal = Pose(pos=world.pos + np.array([*shift, 0.03]), rot=world.rot)
+            yield from reach(world, goal, CLOSED_HAND, height=float(goal.pos[2]), far=0.015)
+            return
 
 
 def _opens(world: World, place: str) -> bool:
