@@ -142,8 +142,7 @@ def _egl_problem() -> str:
     for device in devices[: count.value]:
         display = display_of(0x313F, device, None)  # EGL_PLATFORM_DEVICE_EXT
         if display and egl.eglInitialize(ctypes.c_void_p(display), None, None):
-            egl.eglTerminate(ctypes.c_void_p(display))
-            return ""
+            return ""  # not terminated: a process has one display per device, and others may be drawing with it
     return f"none of {count.value} devices starts (no permission for /dev/dri, or a driver without its libraries)"
 
 
