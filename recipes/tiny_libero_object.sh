@@ -12,7 +12,7 @@ out="${1:-runs/tiny_libero_object}"
 # 24 demonstrations per task from sampled scenes: none of them is one of the stored initial states used below.
 # Noise moves the arm off its way and the expert brings it back, so the policy sees what recovering looks like.
 handeye demos libero_object --per-task 24 --noise 0.2 --seed 1 --out "$out/demos"
-handeye train tiny_libero_object --data "$out/demos" --out "$out/train"
-handeye evaluate "$out/train/final" --suite libero_object --initial-states 0:10 --videos all --out "$out/eval"
+handeye train tiny_libero_object --data "$out/demos" --out "$out/train" --steps 6000
+handeye evaluate "$out/train" --suite libero_object --initial-states 0:10 --out "$out/eval"
 handeye evaluate zero --suite libero_object --initial-states 0:10 --out "$out/eval-zero"
 handeye report "$out/eval" "$out/eval-zero" --out "$out/report.html"
