@@ -32,8 +32,8 @@ def test_the_file_map_names_files_that_exist() -> None:
         folder = ""
         for name in re.findall(r"`([^`]+)`", row):
             folder = name.rpartition("/")[0] or folder  # `sim/bddl.py`, `catalogue.py`: the same folder
-            candidates = [name, f"{folder}/{name}", f"src/handeye/{name}", f"src/handeye/{folder}/{name}"]
-            assert any(list(REPOSITORY.glob(candidate.rstrip("/"))) for candidate in candidates), name
+            roots = [REPOSITORY, REPOSITORY / folder, REPOSITORY / "src/handeye", REPOSITORY / "src/handeye" / folder]
+            assert any(any(root.glob(name.rstrip("/"))) for root in roots), name
 
 
 def test_every_package_is_in_the_file_map() -> None:
