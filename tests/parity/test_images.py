@@ -7,6 +7,7 @@ at a time: `python test_images.py BACKEND GOLDENS TASK...` prints one JSON line 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -26,7 +27,9 @@ def test_every_image(backend: str, share: int, sim_goldens: Path, record_propert
     tasks = sorted(path.name.removesuffix(".xml.gz") for path in sim_goldens.glob("*.xml.gz"))[share::SHARES]
     wanted = sorted(path.name for task in tasks for path in sim_goldens.glob(f"{task}-k*.png"))
     command = [sys.executable, "-W", "ignore", __file__, backend, str(sim_goldens), *tasks]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    chosen = ("MUJOCO_GL", "PYOPENGL_PLATFORM")  # by tests that drew in this process before
+    fresh = {name: value for name, value in os.environ.items() if name not in chosen}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=fresh)
     if done.returncode == 2:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
