@@ -76,19 +76,33 @@ class ActionChunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """A recorded demonstration. Step i holds what was seen before action i, and the action."""
+    """A recorded demonstration. Step i holds what was seen before action i, and the action. Vectors keep the precision of
+    the files they come from."""
 
     id: str
+    task: str
+    """Which demonstrations belong together: the name of the task, one of them per sentence and suite."""
+
     prompt: str
     images: Mapping[str, UInt8[np.ndarray, "N H W 3"]]
-    """Camera name -> upright RGB."""
+    """Camera name -> upright RGB. Empty where they were not asked for."""
 
-    proprio: Float32[np.ndarray, "N S"]
-    actions: Float32[np.ndarray, "N A"]
+    proprio: Float[np.ndarray, "N S"]
+    actions: Float[np.ndarray, "N A"]
     states: Float[np.ndarray, "N D"] | None = None
     """Simulator states (time, qpos, qvel), where the source has them."""
 
+    joints: Float[np.ndarray, "N J"] | None = None
+    """Positions of the arm's joints in radians, where the source has them."""
+
+    success: bool | None = None
+    """The last action reached the goal. None: the source does not say."""
+
     source: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from and how it was made; JSON values."""
+
+    def __len__(self) -> int:
+        return len(self.actions)
 
 
 @runtime_checkable

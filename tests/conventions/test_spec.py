@@ -10,7 +10,7 @@ from handeye.conventions.image import Orientation
 from handeye.conventions.libero import ACTION, CAMERAS, IMAGE, PROPRIO, specs
 from handeye.conventions.rotation import Rotation
 from handeye.conventions.spec import MENDS, ActionSpec, ImageSpec, ProprioSpec, Specs, require_same
-from handeye.data import steps
+from handeye.data.pipeline import steps
 from handeye.errors import UserError
 
 OTHER = {

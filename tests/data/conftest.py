@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handeye.data.demo import DemoRecord, TaskHeader, record
-from handeye.data.libero_hdf5 import write_task_file
+from handeye.data.hdf5.demo import DemoRecord, TaskHeader, record
+from handeye.data.hdf5.write import write_task_file
 
 SIZE = 12
 HEADER = TaskHeader(

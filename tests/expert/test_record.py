@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handeye.data.libero_hdf5 import index_file, read_demo
+from handeye.data.hdf5.read import index_file, read_demo
 from handeye.expert.config import DemosConfig
 from handeye.expert.demos import make_recording
 from handeye.expert.record import Attempt, Job, header, recorder

@@ -12,11 +12,13 @@ import pytest
 
 from handeye.conventions import image, proprio
 from handeye.conventions.gripper import Gripper, convert
-from handeye.data.demo import DemoRecord
-from handeye.data.libero_hdf5 import find_files, index_file, read_demo, read_episodes
-from handeye.data.loader import Demonstrations
+from handeye.data.hdf5.demo import DemoRecord
+from handeye.data.hdf5.read import find_files, index_file, read_demo
+from handeye.data.hdf5.source import Hdf5Source
+from handeye.data.loading.demonstrations import Demonstrations
 from handeye.data.statistics import NAMES, Statistics, VectorStatistics, measure
 from handeye.errors import UserError
+from handeye.types import Episode
 
 pytestmark = pytest.mark.goldens
 
@@ -68,12 +70,12 @@ def test_raw_files_were_seen_after_each_action(files) -> None:
     the state before the action, to within the last millisecond of a control step."""
     steps = 0
     for path, entry in files:
-        for episode, (name, expected) in zip(read_episodes(path), entry["demos"].items(), strict=True):
+        for episode, (name, expected) in zip(_episodes(path), entry["demos"].items(), strict=True):
             demo = read_demo(path, name, images=False)
             assert demo.observed == "after" and len(episode.actions) == expected["length"] - 1
-            np.testing.assert_array_equal(episode.actions, demo.actions[1:].astype(np.float32))
+            np.testing.assert_array_equal(episode.actions, demo.actions[1:])
             vector = proprio.from_hdf5(demo.ee_states, demo.gripper_states)
-            np.testing.assert_array_equal(episode.proprio, vector[:-1].astype(np.float32))
+            np.testing.assert_array_equal(episode.proprio, vector[:-1])
             right = np.abs(demo.joint_states[:-1] - demo.states[1:, 1:8]).mean()
             wrong = np.abs(demo.joint_states - demo.states[:, 1:8]).mean()
             assert right < 0.1 * wrong
@@ -110,6 +112,11 @@ def test_statistics(files) -> None:
                 np.testing.assert_allclose(normalised, expected[key], atol=1e-9)
                 compared += 1
     assert compared >= 2 * 2 * (3 * 6 + 3)
+
+
+def _episodes(path: Path) -> list[Episode]:
+    source = Hdf5Source(path)
+    return [source.load(ref) for ref in source.episodes]
 
 
 def _zero_one(actions: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.save import save
 from handeye.conventions import libero
 from handeye.conventions.plain import to_plain
-from handeye.data.pipeline import standard_pipeline
+from handeye.data.pipeline.pipeline import standard_pipeline
 from handeye.data.statistics import measure
 from handeye.errors import UserError
 from handeye.models.tiny import Config, Model

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handeye.data.demo import TaskHeader, record
-from handeye.data.libero_hdf5 import write_task_file
+from handeye.data.hdf5.demo import TaskHeader, record
+from handeye.data.hdf5.write import write_task_file
 from handeye.sim import fake
 from handeye.sim.config import SimConfig
 from handeye.types import EpisodeId

@@ -13,7 +13,9 @@ import torch
 from handeye.checkpoints.load import load
 from handeye.checkpoints.manifest import Manifest
 from handeye.conventions import libero
-from handeye.data.loader import Batches, Demonstrations, Samples
+from handeye.data.loading.batches import Batches
+from handeye.data.loading.demonstrations import Demonstrations
+from handeye.data.loading.samples import Samples
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.train import state

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from handeye.conventions.spec import Specs
-from handeye.data.pipeline import Pipeline
+from handeye.data.pipeline.pipeline import Pipeline
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.records import read_json, sha256_file

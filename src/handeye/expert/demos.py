@@ -21,7 +21,8 @@ from typing import Any
 from handeye import console
 from handeye.conventions import libero as conventions
 from handeye.conventions.plain import to_plain
-from handeye.data.libero_hdf5 import SUFFIX, merge_task_files
+from handeye.data.hdf5.read import SUFFIX
+from handeye.data.hdf5.write import merge_task_files
 from handeye.errors import UserError
 from handeye.expert.config import DemosConfig
 from handeye.expert.crew import Crew, Failed

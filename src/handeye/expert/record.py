@@ -11,8 +11,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from handeye.data.demo import DemoRecord, TaskHeader, record
-from handeye.data.libero_hdf5 import write_task_file
+from handeye.data.hdf5.demo import DemoRecord, TaskHeader, record
+from handeye.data.hdf5.write import write_task_file
 from handeye.errors import UserError
 from handeye.protocols.protocol import Protocol as EvaluationProtocol
 from handeye.sim import suites

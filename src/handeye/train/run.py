@@ -18,10 +18,12 @@ from handeye.checkpoints.save import save as save_checkpoint
 from handeye.console import say
 from handeye.conventions.plain import to_plain
 from handeye.conventions.spec import Specs
-from handeye.data.loader import Batches, Demonstrations, Samples
-from handeye.data.pipeline import Pipeline, standard_pipeline
+from handeye.data.loading.batches import Batches
+from handeye.data.loading.demonstrations import Demonstrations
+from handeye.data.loading.samples import Samples
+from handeye.data.pipeline.pipeline import Pipeline, standard_pipeline
+from handeye.data.pipeline.steps import Augment, JitterColours, ShiftImages
 from handeye.data.statistics import Statistics
-from handeye.data.steps import Augment, JitterColours, ShiftImages
 from handeye.errors import UserError
 from handeye.records import provenance, write_json
 from handeye.train import state

@@ -28,7 +28,7 @@ from handeye.checkpoints.load import check_keys, read_tensors
 from handeye.checkpoints.manifest import File, Manifest, describe, verify
 from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
 from handeye.console import warn
-from handeye.data.loader import Batches
+from handeye.data.loading.batches import Batches
 from handeye.errors import UserError
 from handeye.records import read_json, write_json
 from handeye.train.config import TrainConfig

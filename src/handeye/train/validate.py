@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32
 from torch import nn
 
 from handeye.conventions.spec import ActionSpec
-from handeye.data.loader import Samples
+from handeye.data.loading.samples import Samples
 
 STILL = 0.05
 """Of the action's range: below it a dimension counts as not moving. The limit that earlier LIBERO fine-tuning notebooks

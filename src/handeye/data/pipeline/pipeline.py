@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from handeye.conventions.gripper import Gripper
 from handeye.conventions.image import Method
 from handeye.conventions.normalize import Kind
 from handeye.conventions.plain import from_plain, to_plain
 from handeye.conventions.spec import Specs
-from handeye.data import steps
+from handeye.data.pipeline import steps
+from handeye.data.pipeline.steps import IMAGE, Augment, Decode, Encode, Item
 from handeye.data.statistics import Statistics
-from handeye.data.steps import IMAGE, Augment, Decode, Encode, Item
 from handeye.errors import UserError, unknown
 from handeye.types import Episode, Observation
 
@@ -43,15 +43,16 @@ class Pipeline:
 
     def encode_episode(self, episode: Episode) -> dict[str, np.ndarray]:
         """Every step of a demonstration at once, by the same code: a leading axis, but a single prompt."""
-        return self._encode(episode.images, episode.proprio, episode.prompt)
+        return self._encode(episode.images, np.asarray(episode.proprio, np.float32), episode.prompt)
 
     def decode(self, actions: Float32[np.ndarray, "*n A"]) -> Float32[np.ndarray, "*n A"]:
         for step in self.decode_steps:
             actions = step(actions)
         return actions
 
-    def targets(self, actions: Float32[np.ndarray, "*n A"]) -> Float32[np.ndarray, "*n A"]:
+    def targets(self, actions: Float[np.ndarray, "*n A"]) -> Float32[np.ndarray, "*n A"]:
         """What the model should have answered for these actions of a demonstration: `decode` backwards."""
+        actions = np.asarray(actions, np.float32)
         for step in reversed(self.decode_steps):
             actions = step.target(actions)
         return actions

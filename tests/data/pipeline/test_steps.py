@@ -7,7 +7,7 @@ from handeye.conventions.gripper import Gripper
 from handeye.conventions.image import Orientation
 from handeye.conventions.normalize import Normalizer
 from handeye.conventions.rotation import Rotation
-from handeye.data.steps import (
+from handeye.data.pipeline.steps import (
     DECODE,
     ENCODE,
     ClipActions,

@@ -11,17 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from handeye.data.demo import DemoRecord, TaskHeader
-from handeye.data.libero_hdf5 import (
-    OBSERVED,
-    find_files,
-    index_file,
-    merge_task_files,
-    read_demo,
-    read_episodes,
-    write_task_file,
-)
+from handeye.data.hdf5.demo import DemoRecord, TaskHeader
+from handeye.data.hdf5.read import OBSERVED, find_files, index_file, read_demo
+from handeye.data.hdf5.source import Hdf5Source
+from handeye.data.hdf5.write import merge_task_files, write_task_file
 from handeye.errors import UserError
+from handeye.types import Episode
 
 HEADER = TaskHeader(
     name="put_the_bowl_on_the_plate",
@@ -29,6 +24,11 @@ HEADER = TaskHeader(
     env_name="Libero_Tabletop_Manipulation",
     problem_name="libero_tabletop_manipulation",
 )
+
+
+def read_episodes(path: Path) -> list[Episode]:
+    source = Hdf5Source(path)
+    return [source.load(ref) for ref in source.episodes]
 
 
 def same(a: DemoRecord, b: DemoRecord) -> None:
@@ -84,7 +84,7 @@ def test_the_layout_is_liberos(task_file: Path, demo) -> None:
 def test_episodes_are_upright_and_in_numeric_order(tmp_path: Path, demo) -> None:
     path = tmp_path / "put_the_bowl_on_the_plate_demo.hdf5"
     write_task_file(path, HEADER, [demo(3, k) for k in range(11)])
-    episodes = list(read_episodes(path))
+    episodes = read_episodes(path)
     assert [e.source["demo"] for e in episodes] == [f"demo_{k}" for k in range(11)]  # not 0, 1, 10, 2
     for k, episode in enumerate(episodes):
         assert episode.prompt == HEADER.language
@@ -170,7 +170,7 @@ def test_a_wrong_claim_about_when_is_noticed(task_file: Path) -> None:
     """The joints that were seen are those of the states before the action; the file now claims the opposite."""
     change(task_file, lambda data: data.attrs.update({OBSERVED: "after"}))
     with pytest.raises(UserError, match="was observed before each action, but the file is read as observed after"):
-        list(read_episodes(task_file))
+        read_episodes(task_file)
     change(task_file, lambda data: data.attrs.update({OBSERVED: "sideways"}))
     with pytest.raises(UserError, match="neither before nor after"):
         index_file(task_file)
@@ -200,7 +200,7 @@ def replace_dataset(name: str, value):
 def test_broken_contents_are_refused(task_file: Path, edit, why: str) -> None:
     change(task_file, edit)
     with pytest.raises(UserError, match=why):
-        list(read_episodes(task_file))
+        read_episodes(task_file)
 
 
 def test_virtual_and_external_data_are_refused(task_file: Path, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_cut_and_flipped_bytes_end_in_an_error_or_a_reading(task_file: Path, dem
                     broken[place] ^= 1 << rng.integers(8)
         task_file.write_bytes(broken)
         try:
-            list(read_episodes(task_file))
+            read_episodes(task_file)
         except UserError:
             refused += 1
     assert refused >= 60  # every cut

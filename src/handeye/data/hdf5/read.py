@@ -1,17 +1,16 @@
-"""LIBERO's HDF5 demonstrations: one file per task, read strictly and written whole or not at all.
+"""LIBERO's HDF5 demonstrations: one file per task, read strictly.
 
 Two things in the layout are easy to get wrong, and both are declared here. Images are stored bottom row first. And in
 LIBERO's raw files the observations of row t were made *after* action t, in regenerated ("no_noops") ones and in ours
-before it; `DemoRecord.observed` says which, and `read_episodes` gives every action what was seen before it.
+before it; `DemoRecord.observed` says which, and `DemoRecord.episode` gives every action what was seen before it.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+from jaxtyping import UInt8
 
 from handeye.conventions import image
 from handeye.conventions.libero import ACTION, HDF5_IMAGES
 from handeye.conventions.prompt import sentence_of_name
-from handeye.data.demo import DemoRecord, Observed, TaskHeader
+from handeye.data.hdf5.demo import DemoRecord
+from handeye.data.source import Observed
 from handeye.errors import UserError
-from handeye.types import Episode
 
 SUFFIX = "_demo.hdf5"
 OBSERVED = "handeye_observed"
@@ -52,9 +52,6 @@ VECTORS = {
 """Field of DemoRecord -> dataset and width; float64. ee_pos and ee_ori repeat ee_states."""
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class FileIndex:
     """What a file holds, without its arrays."""
@@ -64,7 +61,13 @@ class FileIndex:
     """The file's name without `_demo`."""
 
     prompt: str
+    version: str
+    """`raw` (LIBERO's own), `regenerated` ("no_noops": replayed, without attributes) or `handeye` (ours)."""
+
     observed: Observed
+    codec: str
+    """Of the images: `raw` or h5py's name of the compression."""
+
     image_size: tuple[int, int]
     demos: tuple[tuple[str, int], ...]
     """Names in numeric order, each with its number of rows."""
@@ -75,18 +78,19 @@ class FileIndex:
 
 def index_file(path: Path) -> FileIndex:
     """Shapes, lengths and language are checked; array contents are not read, except `dones`."""
-    with _opened(path) as file:
-        data = _group(file, "data", path)
+    with opened(path) as file:
+        data = group_at(file, "data", path)
         attributes = dict(data.attrs)
-        demos, warnings, sizes = [], [], set()
-        for name in _demo_names(data, path):
-            group = _group(data, name, path)
-            length, size = _check_shapes(group, f"{path}: {name}")
+        demos, warnings, sizes, codecs = [], [], set(), set()
+        for name in demo_names(data, path):
+            demo = group_at(data, name, path)
+            length, size = _check_shapes(demo, f"{path}: {name}")
             sizes.add(size)
+            codecs |= {dataset_at(demo, f"obs/{camera}", name).compression or "raw" for camera in HDF5_IMAGES.values()}
             demos.append((name, length))
-            if not _array(group, "dones", f"{path}: {name}")[-1]:
+            if not _array(demo, "dones", f"{path}: {name}")[-1]:
                 warnings.append(f"{name} does not end with done: no demonstrated success")
-            if (said := int(group.attrs.get("num_samples", length))) != length:
+            if (said := int(demo.attrs.get("num_samples", length))) != length:
                 warnings.append(f"{name}: attribute num_samples says {said}, it has {length} steps")
         if len(sizes) > 1:
             raise _bad(str(path), f"its demonstrations have images of different sizes: {sorted(sizes)}")
@@ -98,7 +102,9 @@ def index_file(path: Path) -> FileIndex:
             path=path,
             task=_task(path),
             prompt=_language(attributes, path),
-            observed=_observed(attributes, path),
+            version=_version(attributes),
+            observed=moment(attributes, path),
+            codec="+".join(sorted(codecs)),
             image_size=sizes.pop(),
             demos=tuple(demos),
             warnings=tuple(warnings),
@@ -107,16 +113,24 @@ def index_file(path: Path) -> FileIndex:
 
 def read_demo(path: Path, name: str, *, images: bool = True) -> DemoRecord:
     """One demonstration exactly as stored, but with its images upright. `images=False` leaves them out."""
-    with _opened(path) as file:
-        data = _group(file, "data", path)
-        return _read(_group(data, name, path), f"{path}: {name}", _observed(dict(data.attrs), path), images)
+    with opened(path) as file:
+        data = group_at(file, "data", path)
+        return _read(group_at(data, name, path), f"{path}: {name}", moment(dict(data.attrs), path), images)
 
 
-def read_episodes(path: Path) -> Iterator[Episode]:
-    """All demonstrations of a file in numeric order, each action with what was seen before it."""
-    index = index_file(path)
-    for name, _ in index.demos:
-        yield read_demo(path, name).episode(f"{index.task}/{name}", index.prompt, {"file": str(path), "demo": name})
+def read_frames(path: Path, name: str, rows: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+    """Camera -> upright pictures of these rows. A compressed file is unpacked by whole chunks all the same."""
+    wanted, back = np.unique(np.asarray(rows, np.int64), return_inverse=True)
+    with opened(path) as file:
+        demo = group_at(group_at(file, "data", path), name, path)
+        _check_shapes(demo, f"{path}: {name}")
+        stored = {
+            ours: dataset_at(demo, f"obs/{theirs}", f"{path}: {name}")[wanted] for ours, theirs in HDF5_IMAGES.items()
+        }
+    return {
+        ours: image.convert(frames[back], source=image.Orientation.OPENGL, target=image.Orientation.UPRIGHT)
+        for ours, frames in stored.items()
+    }
 
 
 def find_files(root: Path) -> list[Path]:
@@ -135,7 +149,7 @@ def find_files(root: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[h5py.File]:
     """Whatever HDF5 makes of a damaged file, here or in what is done with it, ends as a UserError."""
     if not path.is_file():
         raise UserError(f"{path} is not a file.", fix="check the path")
@@ -172,14 +186,14 @@ def _member(parent: h5py.Group, name: str, where: str) -> Any:
     return parent
 
 
-def _group(parent: h5py.Group, name: str, where: object) -> h5py.Group:
+def group_at(parent: h5py.Group, name: str, where: object) -> h5py.Group:
     found = _member(parent, name, str(where))
     if not isinstance(found, h5py.Group):
         raise _bad(str(where), f"{name} is not a group")
     return found
 
 
-def _dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
+def dataset_at(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
     found = _member(group, name, where)
     if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise _bad(where, f"{name} is not a plain dataset inside the file")
@@ -189,10 +203,10 @@ def _dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
 
 
 def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
-    return np.asarray(_dataset(group, name, where)[()])
+    return np.asarray(dataset_at(group, name, where)[()])
 
 
-def _demo_names(data: h5py.Group, path: Path) -> list[str]:
+def demo_names(data: h5py.Group, path: Path) -> list[str]:
     names = list(data)
     if odd := [name for name in names if not re.fullmatch(r"demo_\d+", name)]:
         raise _bad(str(path), f"data/{odd[0]} is not named demo_<number>")
@@ -203,21 +217,21 @@ def _demo_names(data: h5py.Group, path: Path) -> list[str]:
 
 def _check_shapes(demo: h5py.Group, where: str) -> tuple[int, tuple[int, int]]:
     """Number of rows, and height and width of the images."""
-    length = len(_dataset(demo, "actions", where))
+    length = len(dataset_at(demo, "actions", where))
     if length == 0:
         raise _bad(where, "it has no steps")
     for name, width in VECTORS.values():
-        dataset = _dataset(demo, name, where)
+        dataset = dataset_at(demo, name, where)
         if dataset.dtype.kind != "f" or dataset.shape[1:] != (width or dataset.shape[-1],) or len(dataset) != length:
             expected = f"({length}, {width or 'any'})"
             raise _bad(where, f"{name} is {dataset.dtype} {dataset.shape} instead of floats {expected}")
     for name in ("rewards", "dones"):
-        dataset = _dataset(demo, name, where)
+        dataset = dataset_at(demo, name, where)
         if dataset.dtype.kind not in "iufb" or dataset.shape != (length,):
             raise _bad(where, f"{name} is {dataset.dtype} {dataset.shape} instead of numbers ({length},)")
     shapes = set()
     for name in HDF5_IMAGES.values():
-        dataset = _dataset(demo, f"obs/{name}", where)
+        dataset = dataset_at(demo, f"obs/{name}", where)
         if dataset.dtype != np.uint8:
             raise _bad(where, f"obs/{name} is {dataset.dtype} instead of uint8")
         if dataset.ndim != 4 or dataset.shape[-1] != 3 or not all(1 < side <= 4096 for side in dataset.shape[1:3]):
@@ -290,7 +304,11 @@ def _language(attributes: Mapping[str, Any], path: Path) -> str:
     return sentence
 
 
-def _observed(attributes: Mapping[str, Any], path: Path) -> Observed:
+def _version(attributes: Mapping[str, Any]) -> str:
+    return "handeye" if OBSERVED in attributes else "raw" if "env_args" in attributes else "regenerated"
+
+
+def moment(attributes: Mapping[str, Any], path: Path) -> Observed:
     """Ours say it. LIBERO's create_dataset.py looks after each step and writes attributes; the regenerating script
     looks before each step and writes none (openvla experiments/robot/libero/regenerate_libero_dataset.py)."""
     said = attributes.get(OBSERVED, "after" if "env_args" in attributes else "before")
@@ -318,104 +336,3 @@ def _bad(where: str, why: str) -> UserError:
     return UserError(
         f"{where} cannot be used.", why=why, fix="fetch or record the demonstrations again, or take the file away"
     )
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord]) -> int:
-    """LIBERO's layout with demo_0, demo_1, ... as they come. Whole or absent. Returns the number of steps written."""
-    with _whole(path) as file:
-        data = file.create_group("data")
-        lengths: list[int] = []
-        observed: set[Observed] = set()
-        for index, demo in enumerate(demos):
-            _write(data.create_group(f"demo_{index}"), demo)
-            lengths.append(len(demo))
-            observed.add(demo.observed)
-        if len(observed) != 1:
-            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
-        _write_header(data, header, lengths, observed.pop())
-        return sum(lengths)
-
-
-def merge_task_files(path: Path, header: TaskHeader, parts: Sequence[Path]) -> int:
-    """One file of all demonstrations of `parts` (written by `write_task_file`), in order, numbered anew, copied without
-    being decoded. A recorder spools one demonstration to each part and assembles them at the end."""
-    with _whole(path) as file:
-        data = file.create_group("data")
-        lengths: list[int] = []
-        observed: set[Observed] = set()
-        for part in parts:
-            with _opened(part) as source:
-                group = _group(source, "data", part)
-                observed.add(_observed(dict(group.attrs), part))
-                for name in _demo_names(group, part):
-                    source.copy(_group(group, name, part), data, f"demo_{len(lengths)}")
-                    lengths.append(len(_dataset(group, f"{name}/actions", str(part))))
-        if len(observed) != 1:
-            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
-        _write_header(data, header, lengths, observed.pop())
-        return sum(lengths)
-
-
-def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], observed: Observed) -> None:
-    language = {"domain_name": "robosuite", "language_instruction": header.language}
-    args = {
-        "type": 1,  # robomimic's code for robosuite environments
-        "env_name": header.env_name,
-        "problem_name": header.problem_name,
-        "bddl_file": header.bddl_file,
-        "env_kwargs": dict(header.env_args),
-    }
-    data.attrs["env_name"] = header.env_name
-    data.attrs["problem_info"] = json.dumps({"problem_name": header.problem_name, **language})
-    data.attrs["macros_image_convention"] = "opengl"
-    data.attrs["bddl_file_name"] = header.bddl_file
-    data.attrs["bddl_file_content"] = header.bddl_text
-    data.attrs["env_args"] = json.dumps(args)
-    data.attrs["num_demos"] = len(lengths)
-    data.attrs["total"] = sum(lengths)
-    data.attrs["tag"] = "libero-v1"
-    data.attrs[OBSERVED] = observed
-
-
-def _write(group: h5py.Group, demo: DemoRecord) -> None:
-    for field, (name, _) in VECTORS.items():
-        group[name] = getattr(demo, field)
-    group["obs/ee_pos"], group["obs/ee_ori"] = demo.ee_states[:, :3], demo.ee_states[:, 3:]
-    group["rewards"], group["dones"] = demo.rewards, demo.dones
-    for ours, name in HDF5_IMAGES.items():
-        stored = image.convert(demo.images[ours], source=image.Orientation.UPRIGHT, target=image.Orientation.OPENGL)
-        # A chunk holds the same few rows of many frames, so that each repeats within gzip's 32 kB window: the fixed
-        # camera shrinks to about 9 % (whole frames per chunk: 55 %), the moving one to about 37 % (41 %).
-        rows = max(1, 1536 // (3 * stored.shape[2]))
-        chunks = (min(128, len(demo)), min(rows, stored.shape[1]), *stored.shape[2:])
-        group.create_dataset(f"obs/{name}", data=stored, chunks=chunks, compression="gzip", compression_opts=4)
-    group.attrs["num_samples"] = len(demo)
-    group.attrs["model_file"] = demo.model_file
-    if demo.init_state is not None:
-        group.attrs["init_state"] = demo.init_state
-    if demo.info:
-        group.attrs[INFO] = json.dumps(demo.info, sort_keys=True)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[h5py.File]:
-    """A file that appears under its name when it is complete and on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with h5py.File(part, "w") as file:
-            yield file
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"Could not write {path}.",
-            why=str(error),
-            fix="free some space or choose another folder, then run it again",
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from handeye.conventions.libero import specs
-from handeye.data.pipeline import Pipeline, standard_pipeline
+from handeye.data.pipeline.pipeline import Pipeline, standard_pipeline
+from handeye.data.pipeline.steps import EncodePrompt, JitterColours, ShiftImages
 from handeye.data.statistics import measure
-from handeye.data.steps import EncodePrompt, JitterColours, ShiftImages
 from handeye.errors import UserError
 from handeye.types import Observation
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture
 def pipeline(demo) -> Pipeline:
-    episodes = [demo(30, seed).episode(str(seed), "x", {}) for seed in range(3)]
+    episodes = [demo(30, seed).episode(id=str(seed), task="x", prompt="x", source={}) for seed in range(3)]
     statistics = measure((episode.actions, episode.proprio) for episode in episodes)
     return standard_pipeline(
         specs(camera_size=12),
@@ -35,7 +35,7 @@ def test_round_trip_through_text(pipeline: Pipeline) -> None:
 
 
 def test_an_observation_is_encoded_like_the_step_of_an_episode(pipeline: Pipeline, demo) -> None:
-    episode = demo(30, 1).episode("1", "Put the bowl  away", {})
+    episode = demo(30, 1).episode(id="1", task="x", prompt="Put the bowl  away", source={})
     rows = pipeline.encode_episode(episode)
     assert {name: (value.dtype.name, value.shape) for name, value in rows.items()} == {
         "image.agentview": ("uint8", (30, 6, 6, 3)),
@@ -45,7 +45,7 @@ def test_an_observation_is_encoded_like_the_step_of_an_episode(pipeline: Pipelin
     }
     for step in (0, 17):
         images = {name: frames[step] for name, frames in episode.images.items()}
-        seen = Observation(images=images, proprio=episode.proprio[step], prompt=episode.prompt)
+        seen = Observation(images=images, proprio=episode.proprio[step].astype(np.float32), prompt=episode.prompt)
         for name, value in pipeline.encode(seen).items():
             np.testing.assert_array_equal(value, rows[name] if name == "prompt" else rows[name][step])
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
 
 from handeye.conventions import proprio
 from handeye.conventions.rotation import axis_angle_robosuite
+from handeye.data.source import Observed
 from handeye.types import Episode
-
-Observed = Literal["before", "after"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +73,21 @@ class DemoRecord:
     def succeeded(self) -> bool:
         return bool(self.dones[-1])
 
-    def episode(self, id: str, prompt: str, source: Mapping[str, Any]) -> Episode:
+    def episode(self, *, id: str, task: str, prompt: str, source: Mapping[str, Any]) -> Episode:
         """Each action with what was seen before it. Where the file holds what was seen after it, row t - 1 belongs to
         action t; the first action, with nothing before it, and the last view, with nothing after it, are left out."""
         cut = 1 if self.observed == "after" else 0
         seen = slice(0, len(self) - cut)
-        vector = proprio.from_hdf5(self.ee_states, self.gripper_states).astype(np.float32)
         return Episode(
             id=id,
+            task=task,
             prompt=prompt,
             images={name: frames[seen] for name, frames in self.images.items()},
-            proprio=vector[seen],
-            actions=self.actions[cut:].astype(np.float32),
+            proprio=proprio.from_hdf5(self.ee_states, self.gripper_states)[seen],
+            actions=self.actions[cut:],
             states=self.states[cut:],
+            joints=self.joint_states[seen],
+            success=self.succeeded,
             source={**source, "observed": self.observed, "actions_left_out": cut},
         )
 
