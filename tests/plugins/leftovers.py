@@ -1,0 +1,54 @@
+"""A pytest plugin: a process that outlives the test run is a bug, in a test or in the program, and fails the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+MARK = "HANDEYE_TEST_RUN"
+"""Environment variable that every process started by a test inherits."""
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault(MARK, str(os.getpid()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In the controlling process, after its workers have gone."""
+    if os.environ.get("PYTEST_XDIST_WORKER") or not (found := left(grace=10)):
+        return
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    for pid, command in found:
+        print(f"\nprocess {pid} outlived the tests and was ended: {command}")
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def left(grace: float) -> list[tuple[int, str]]:
+    """(pid, command) of what still runs after `grace` seconds."""
+    deadline = time.monotonic() + grace
+    while found := _marked():
+        if time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+    return []
+
+
+def _marked() -> list[tuple[int, str]]:
+    wanted = f"{MARK}={os.environ.get(MARK, '')}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(folder.name) != os.getpid() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                if command:  # a zombie has none
+                    found.append((int(folder.name), command))
+        except OSError:  # it ended meanwhile, or belongs to somebody else
+            continue
+    return found
