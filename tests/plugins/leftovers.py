@@ -25,7 +25,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
     for pid, command in found:
-        print(f"\nprocess {pid} outlived the tests and was ended: {command}")
+        print(f"\nprocess {pid} outlived the tests and was ended: {command}")  # noqa: T201 - pytest has closed its own reports
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
