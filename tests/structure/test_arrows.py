@@ -10,22 +10,24 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "handeye"
-EVERYONE = {"types", "errors", "records", "console", "paths", "conventions", "protocols"}
+EVERYONE = {"types", "errors", "records", "console", "paths", "conventions", "protocols", "transfer"}
 MAY_USE = {
     "conventions": set(),
     "protocols": set(),
+    "transfer": set(),
     "sim": set(),
-    "expert": {"sim", "data", "evaluate"},  # `prove` gives its rates evaluate's intervals
-    "data": set(),
+    "distributed": set(),
+    "expert": {"distributed", "sim", "data", "evaluate"},  # `prove` gives its rates evaluate's intervals
+    "data": {"distributed"},
     "models": set(),
     "checkpoints": {"models", "data"},
     "train": {"models", "data", "checkpoints"},
     "serve": {"data", "models", "checkpoints", "policy"},
     "policy": set(),
-    "evaluate": {"policy", "sim", "expert"},
+    "evaluate": {"distributed", "policy", "sim", "expert"},
     "report": {"evaluate"},
 }
-NO_TORCH = {"conventions", "protocols", "sim", "expert", "policy", "evaluate", "report"}
+NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}
 NEVER = {
     "robosuite",
     "robomimic",
