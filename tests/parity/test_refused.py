@@ -11,7 +11,7 @@ import pytest
 
 from handeye.errors import UserError
 from handeye.sim import init_states
-from handeye.sim.archives import unpack
+from handeye.transfer.archives import unpack
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ import pytest
 
 from handeye.errors import UserError
 from handeye.records import sha256_json
-from handeye.sim import assets, hub, scene_files, wheels
+from handeye.sim import assets, scene_files, wheels
 from handeye.sim.config import FetchConfig
-from handeye.sim.download import Server
+from handeye.transfer import hub
+from handeye.transfer.download import Server
 
 WHEEL = {"kept/model.xml": b"<mujoco/>", "kept/mesh.stl": b"solid", "code.py": b"raise SystemExit('executed')"}
 CATEGORIES = ["bowl", "stove"]

@@ -22,10 +22,11 @@ from handeye import console
 from handeye.errors import UserError
 from handeye.paths import libero_data
 from handeye.records import read_json, sha256_file, sha256_json, write_json
-from handeye.sim import hub, scene_files, wheels
-from handeye.sim.archives import unpack
+from handeye.sim import scene_files, wheels
 from handeye.sim.config import FetchConfig
 from handeye.sim.pieces import PIECES, Piece
+from handeye.transfer import hub
+from handeye.transfer.archives import unpack
 
 HUB_DATA_SET = "lerobot/libero-assets"
 """Which hf-libero 0.1.4 names (libero/libero/utils/download_utils.py:109)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from handeye.errors import UserError
-from handeye.sim.archives import relative, unpack
+from handeye.transfer.archives import relative, unpack
 
 
 def make_zip(path: Path, members: dict[str, bytes]) -> Path:

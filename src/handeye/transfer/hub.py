@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from handeye.errors import UserError
-from handeye.sim.archives import relative
-from handeye.sim.download import Expected, Server
+from handeye.transfer.archives import relative
+from handeye.transfer.download import Expected, Server
 
 _THREADS = 8
 """Most files are small, so their time is waiting."""

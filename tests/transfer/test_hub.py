@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from handeye.errors import UserError
-from handeye.sim import hub
-from handeye.sim.download import Server
+from handeye.transfer import hub
+from handeye.transfer.download import Server
 
 QUICK = Server(pause=0.0, timeout=5.0, tries=3)
 FILES = {f"scenes/file {number}.bin": bytes([number]) * 100 for number in range(7)}

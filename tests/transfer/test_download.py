@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from handeye.errors import UserError
-from handeye.sim.download import Expected, Server
+from handeye.transfer.download import Expected, Server
 
 CONTENT = random.Random(0).randbytes(50_000)
 EXPECTED = Expected(size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())

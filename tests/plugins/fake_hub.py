@@ -1,0 +1,122 @@
+"""A hub on this machine that can misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class FakeHub:
+    """Serves one data set as the hub does. `faults[path]` lists what goes wrong with that file's next answers: `cut`
+    (half, then silence), `500`, `404`, `short`, `long` (lies about the length), `other` (other content), `whole`
+    (ignores Range), `drop` (no answer at all)."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    pages: int = 1
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+    def tree(self, page: int) -> list[dict[str, object]]:
+        """Even files are LFS files, as large ones are; odd ones are plain git blobs."""
+        entries: list[dict[str, object]] = [{"type": "directory", "path": "scenes", "oid": "0" * 40, "size": 0}]
+        for number, (path, content) in enumerate(sorted(self.files.items())):
+            if number % self.pages != page:
+                continue
+            blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+            entry = {"type": "file", "path": path, "size": len(content), "oid": blob}
+            if number % 2 == 0:
+                entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+                entry["oid"] = "f" * 40
+            entries.append(entry)
+        return entries
+
+    def downloads(self, path: str) -> list[dict[str, str]]:
+        """The headers of every request for a file's bytes."""
+        return [headers for asked, headers in self.asked if asked == f"/bytes/{path}"]
+
+
+def handler_of(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            address = urllib.parse.urlsplit(self.path)  # asked as a proxy, it gets a whole address
+            path = urllib.parse.unquote(address.path)
+            hub.asked.append((path, dict(self.headers)))
+            if path.startswith("/api/") and "/revision/" in path:
+                self.answer(200, json.dumps({"sha": REVISION}).encode())
+            elif path.startswith("/api/") and path.endswith(f"/tree/{REVISION}"):
+                page = int(urllib.parse.parse_qs(address.query).get("cursor", ["0"])[0])
+                following = f'<{hub.url}{path}?recursive=true&cursor={page + 1}>; rel="next"'
+                self.answer(200, json.dumps(hub.tree(page)).encode(), Link=following if page + 1 < hub.pages else "")
+            elif f"/resolve/{REVISION}/" in path:
+                self.answer(302, b"", Location=f"{hub.url}/bytes/" + path.split(f"/resolve/{REVISION}/")[1])
+            elif path.startswith("/bytes/") and path.removeprefix("/bytes/") in hub.files:
+                self.file(path.removeprefix("/bytes/"))
+            else:
+                self.answer(404, b"no such thing")
+
+        def file(self, path: str) -> None:
+            content, faults = hub.files[path], hub.faults.get(path, [])
+            fault = faults.pop(0) if faults else ""
+            if fault == "drop":
+                self.close_connection = True
+                return
+            if fault.isdigit():
+                self.answer(int(fault), b"trouble")
+                return
+            if fault == "other":
+                content = bytes(byte ^ 1 for byte in content)
+            start, status = 0, 200
+            if "Range" in self.headers and fault != "whole":
+                start, status = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")), 206
+            body = content[start:]
+            self.send_response(status)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            extra = {"short": -(len(body) // 2), "long": 1000}.get(fault, 0)
+            self.send_header("Content-Length", str(len(body) + extra))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if fault in ("cut", "short") else body)
+            if fault == "long":
+                self.wfile.write(bytes(1000))
+            self.close_connection = True
+
+        def answer(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if value:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Handler
+
+
+@pytest.fixture
+def fake_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    hub = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    yield hub
+    server.shutdown()
+    thread.join()
+    server.server_close()
