@@ -69,6 +69,21 @@ VERBS = {
         config="handeye.evaluate.config:EvaluateConfig",
         run="handeye.cli:_evaluate",
     ),
+    "protocols list": Verb(
+        about="the evaluation protocols, ours and those of published numbers",
+        config="handeye.protocols.config:ListConfig",
+        run="handeye.protocols.show:list_",
+    ),
+    "protocols show": Verb(
+        about="one protocol, every constant with its source",
+        config="handeye.protocols.config:ShowConfig",
+        run="handeye.protocols.show:show",
+    ),
+    "protocols diff": Verb(
+        about="what differs between two protocols",
+        config="handeye.protocols.config:DiffConfig",
+        run="handeye.protocols.show:diff",
+    ),
     "report": Verb(
         about="one self-contained page with rates, intervals, episodes and videos",
         config="handeye.report.config:ReportConfig",

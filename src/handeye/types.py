@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-SceneStream = Literal["episode", "published"]
+SceneStream = Literal["episode", "published", "reseeded"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,8 @@ class EpisodeId:
 
     stream: SceneStream = "episode"
     """`episode`: fixtures are placed from this identity. `published`: as in the reference's (initial_state + 1)-th
-    reset after `numpy.random.seed(seed)` (design 3.4)."""
+    reset after `numpy.random.seed(seed)` (design 3.4). `reseeded`: as in a reset right after
+    `numpy.random.seed(seed + initial_state)`, which is what LeRobot does."""
 
     seed: int = 0
     attempt: int = 0

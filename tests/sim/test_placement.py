@@ -198,6 +198,23 @@ def test_the_published_stream_goes_through_the_earlier_resets() -> None:
             loads = wanted[2] + 1
 
 
-def test_the_published_stream_has_no_sampled_episodes() -> None:
-    with pytest.raises(UserError, match="no sampled episodes"):
-        rng_for(identity(stream="published"), SCENES[0], SCENES[0].model, fresh(SCENES[0]))
+def test_the_reseeded_stream_is_a_reset_right_after_seeding() -> None:
+    """Of an environment that was made (one load), reset once (two) and is reset now (three): LeRobot's, in one batch.
+    Nothing that ran before matters, and where nothing starts open or switched on, neither does the number of loads."""
+    for scene in (SCENES[0], next(scene for scene in SCENES if starts(scene))):
+        for number in (7, 0, 3):
+            theirs = np.random.RandomState(1000 + number)
+            theirs.randn(7)
+            wanted = placed(scene, theirs, 3)
+            episode = identity(stream="reseeded", initial_state=number, seed=1000)
+            rng, loads = rng_for(episode, scene, scene.model, fresh(scene))
+            rng.randn(7)
+            assert loads == 3
+            for ours, wanted_array in zip(placed(scene, rng, loads)[:2], wanted[:2], strict=True):
+                np.testing.assert_array_equal(ours, wanted_array)
+
+
+@pytest.mark.parametrize("stream", ["published", "reseeded"])
+def test_streams_that_are_numbered_have_no_sampled_episodes(stream: str) -> None:
+    with pytest.raises(UserError, match=f"{stream} scene stream has no sampled episodes"):
+        rng_for(identity(stream=stream), SCENES[0], SCENES[0].model, fresh(SCENES[0]))

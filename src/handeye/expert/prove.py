@@ -63,11 +63,12 @@ def _prove_all(config: ProveConfig, tasks: list[Task]) -> Any:
 def prove_task(config: ProveConfig, task: Task) -> list[dict[str, Any]]:
     """One record per initial state."""
     rules = protocol(config.protocol)
+    stream, seed = rules.scenes()
     env: Any = suites.make(task, SimConfig(cameras=(), arithmetic=config.arithmetic))
     expert = Expert(env, noise=config.noise, speed=config.speed)
     episodes = []
     for state in range(config.states):
-        env.reset(EpisodeId(suite=task.suite, task=task.index, initial_state=state, stream=rules.stream))
+        env.reset(EpisodeId(suite=task.suite, task=task.index, initial_state=state, stream=stream, seed=seed))
         for _ in range(rules.settle_steps):
             env.step(np.array(rules.settle_action))
         expert.reset()

@@ -1,4 +1,4 @@
-"""Where things stand at a reset: the reference's sampler, draw for draw, and the two streams that feed it.
+"""Where things stand at a reset: the reference's sampler, draw for draw, and the three streams that feed it.
 
 The reference draws everything from one generator: noise for the arm (unused), one number for every opened or switched
 joint, then positions and turns of all objects and fixtures. Fixtures are placed by moving their bodies in the model, so
@@ -31,6 +31,9 @@ LIFT = 0.01
 
 FIRST_LOADS = 2
 """Model loads behind the first reset of an environment: its construction and the reset itself."""
+
+RESEEDED_LOADS = 3
+"""LeRobot resets each environment once before its first episode (lerobot src/lerobot/envs/libero.py, _ensure_env)."""
 
 AXES = "xyz"
 
@@ -213,15 +216,19 @@ def rng_for(
 
     `episode`: a generator of the identity's own, as in the first reset of a fresh environment. `published`: the
     reference seeds once per task and resets once per episode, so the draws of all earlier resets are made and thrown
-    away; `data` and the fixture poses of `model` are left as the last of them put them."""
+    away; `data` and the fixture poses of `model` are left as the last of them put them. `reseeded`: the global
+    generator is seeded with seed + initial state right before the reset, in an environment that nobody used before,
+    as where LeRobot runs the episodes of a task in one batch."""
     if episode.stream == "episode":
         return np.random.RandomState(episode.number("scene")), FIRST_LOADS
     if episode.initial_state is None:
         raise UserError(
-            "The published scene stream has no sampled episodes.",
+            f"The {episode.stream} scene stream has no sampled episodes.",
             why="its scenes are numbered by their initial state",
             fix="use stored initial states, or the stream 'episode'",
         )
+    if episode.stream == "reseeded":
+        return np.random.RandomState(episode.seed + episode.initial_state), RESEEDED_LOADS
     rng, loads = np.random.RandomState(episode.seed), FIRST_LOADS
     for _ in range(episode.initial_state):
         mujoco.mj_resetData(model, data)
