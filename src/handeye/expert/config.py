@@ -62,6 +62,9 @@ class DemosConfig:
     hang_after: float = 300.0
     """Seconds an attempt may take before its worker is killed."""
 
+    worker_memory: float = 3.0
+    """Gigabytes. A worker that holds more after an attempt is replaced; at twice as much it is killed at once."""
+
     arithmetic: Literal["bitwise", "fast"] = "bitwise"
     """`bitwise` repeats the reference's controller to the last bit; `fast` differs by less than 1e-9."""
 
@@ -80,6 +83,8 @@ class DemosConfig:
         ):
             if value < 1:
                 raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
+        if self.worker_memory <= 0:
+            raise UserError(f"--worker-memory {self.worker_memory:g} is no memory.", fix="give gigabytes, such as 3")
         if self.noise < 0:
             raise UserError(f"--noise {self.noise} is negative.", fix="use 0 or more")
         if not 0 < self.speed[0] <= self.speed[1]:

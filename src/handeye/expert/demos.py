@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from handeye.conventions import libero as conventions
 from handeye.conventions.plain import to_plain
 from handeye.data.hdf5.read import SUFFIX
 from handeye.data.hdf5.write import merge_task_files
+from handeye.distributed.crew import Ask, Crew
+from handeye.distributed.jobs import Finished
 from handeye.errors import UserError
 from handeye.expert.config import DemosConfig
-from handeye.expert.crew import Crew, Failed
 from handeye.expert.record import Attempt, Job, Recording, header, recorder
 from handeye.protocols import presets
 from handeye.protocols.protocol import differences
@@ -53,16 +55,24 @@ def run(config: DemosConfig) -> Path:
     ledger = Ledger(config, tasks, out)
     recording = make_recording(config, tasks, plan["backend"], out / "parts")
     crew: Crew[Job, Attempt] = Crew(
-        make=recorder, setup=recording, workers=config.workers, tries=config.tries, hang_after=config.hang_after
+        make=hand,
+        setup=recording,
+        workers=config.workers,
+        tries=config.tries,
+        hang_after=config.hang_after,
+        memory=round(config.worker_memory * 1e9),
+        things="attempts",
+        log="attempts.jsonl",
     )
     wanted = config.per_task * len(tasks)
     with console.progress(config.suite, wanted, done=sum(ledger.kept(task) for task in tasks)) as advance:
 
-        def done(job: Job, result: Attempt | Failed) -> None:
-            before = ledger.kept(ledger.task(job))
-            ledger.write(job, result)
-            advance(ledger.kept(ledger.task(job)) - before, ledger.note())
-            assemble(ledger, recording, ledger.task(job))
+        def done(finished: Finished[Job, Attempt]) -> None:
+            task = ledger.task(finished.job)
+            before = ledger.kept(task)
+            ledger.write(finished)
+            advance(ledger.kept(task) - before, ledger.note())
+            assemble(ledger, recording, task)
 
         for task in tasks:
             assemble(ledger, recording, task)
@@ -72,6 +82,11 @@ def run(config: DemosConfig) -> Path:
     report(tasks, ledger)
     console.say(f"{sum(ledger.kept(task) for task in tasks)} demonstrations in {out}")
     return out
+
+
+def hand(recording: Recording, ask: Ask) -> Callable[[Job], Attempt]:
+    """For the crew. The expert asks nobody."""
+    return recorder(recording)
 
 
 def chosen_tasks(config: DemosConfig) -> tuple[Task, ...]:
@@ -102,7 +117,14 @@ def make_plan(config: DemosConfig, tasks: tuple[Task, ...]) -> dict[str, Any]:
     if config.start == "stored":
         _check_stored(config, tasks)
     asked = asdict(config)
-    for name in ("out", "workers", "tries", "hang_after", *(() if config.start == "stored" else ("initial_states",))):
+    for name in (
+        "out",
+        "workers",
+        "tries",
+        "hang_after",
+        "worker_memory",
+        *(() if config.start == "stored" else ("initial_states",)),
+    ):
         del asked[name]
     plan = {
         **asked,
@@ -162,10 +184,11 @@ class Ledger:
     def task(self, job: Job) -> Task:
         return self._by_index[job.task]
 
-    def write(self, job: Job, result: Attempt | Failed) -> None:
+    def write(self, finished: Finished[Job, Attempt]) -> None:
+        job, result = finished.job, finished.result
         line: dict[str, Any] = {"task": job.task, "number": job.number}
-        if isinstance(result, Failed):
-            line |= {"outcome": "error", "error": result.error}
+        if result is None:
+            line |= {"outcome": "error", "error": finished.error}
         else:
             line |= {"outcome": "success" if result.success else "failure", "steps": result.steps}
         append_line(self.path, line)
