@@ -6,9 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -34,18 +44,21 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Yields `advance(count=1, note="")`. On a terminal a bar; elsewhere one line a minute and one at the end."""
-    if console.is_terminal:
+def progress(
+    label: str, total: int, *, done: int = 0, unit: Literal["", "bytes"] = ""
+) -> Iterator[Callable[..., None]]:
+    """Yields `advance(count=1, note="")`. On a terminal a bar; elsewhere one line a minute and one at the end. Goes to
+    stderr: what a verb prints with --json stays readable by programs."""
+    if errors.is_terminal:
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            *((DownloadColumn(), TransferSpeedColumn()) if unit else (MofNCompleteColumn(),)),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=console,
+            console=errors,
         )
         with bar:
             task = bar.add_task(label, total=total, completed=done, note="")
@@ -58,7 +71,16 @@ def progress(label: str, total: int, *, done: int = 0) -> Iterator[Callable[...,
         done, last_note = done + count, note or last_note
         if time.monotonic() - said > 60 or done == total:
             said = time.monotonic()
-            say(f"{label}: {done}/{total} {last_note}".rstrip())
+            shown = f"{size(done)} of {size(total)}" if unit else f"{done}/{total}"
+            say(f"{label}: {shown} {last_note}".rstrip())
             sys.stdout.flush()
 
     yield advance
+
+
+def size(count: int) -> str:
+    """Bytes for people, in the units of disks and hubs: `940 bytes`, `2.1 MB`, `69.9 GB`."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} bytes"

@@ -185,7 +185,7 @@ def test_the_variable_goes_before_the_record(small: FetchConfig, tmp_path: Path,
 
 
 def test_download_from_the_hub_with_every_trouble(small: FetchConfig, fake_hub, home: Path, monkeypatch) -> None:
-    monkeypatch.setattr(hub, "_server", lambda: Server(pause=0.0, timeout=5.0, tries=3))
+    monkeypatch.setattr(hub, "server", lambda: Server(pause=0.0, timeout=5.0, tries=3))
     fake_hub.files, fake_hub.pages = scene_tree(), 2
     bowl = "stable_scanned_objects/bowl/visual/bowl.obj"
     fake_hub.faults = {bowl: ["404"], "textures/wood.png": ["500", "other"]}
@@ -211,7 +211,7 @@ def test_download_from_the_hub_with_every_trouble(small: FetchConfig, fake_hub, 
 
 
 def test_downloaded_scene_files_are_repaired(small: FetchConfig, fake_hub, monkeypatch, capfd) -> None:
-    monkeypatch.setattr(hub, "_server", lambda: Server(pause=0.0, timeout=5.0, tries=3))
+    monkeypatch.setattr(hub, "server", lambda: Server(pause=0.0, timeout=5.0, tries=3))
     fake_hub.files = scene_tree()
     online = replace(small, assets=None)
     assets.fetch(online)
@@ -248,7 +248,7 @@ def test_a_home_that_cannot_be_written(small: FetchConfig, tmp_path: Path, monke
 
 
 def test_offline(small: FetchConfig, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(hub, "_server", lambda: Server(pause=0.0, tries=2))
+    monkeypatch.setattr(hub, "server", lambda: Server(pause=0.0, tries=2))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError) as caught:
         assets.fetch(replace(small, assets=None))

