@@ -214,23 +214,23 @@ def _as_bytes(picture: Any) -> Any:
     return np.moveaxis(picture, 0, -1) if picture.shape[0] == 3 else picture
 
 
-def _picture(value: Any, what: str) -> UInt8[np.ndarray, "H W 3"]:
+def _picture(value: Any, what: str) -> np.ndarray:
+    """uint8 (H, W, 3)."""
     if value is None:
         raise _bad(f"{what} is missing.", "the policy looks through that camera")
-    shape = getattr(value, "shape", ())
-    sound = isinstance(value, np.ndarray) and value.dtype == np.uint8 and len(shape) == 3 and shape[2] == 3
-    if not sound or not all(0 < size <= MOST_PIXELS for size in shape[:2]):
+    sound = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[-1] == 3
+    if not sound or not 0 < min(value.shape) <= max(value.shape) <= MOST_PIXELS:
         raise _bad(f"{what} is {_shown(value)}.", f"expected uint8 (H, W, 3), 1 to {MOST_PIXELS} pixels a side")
-    picture: np.ndarray = value
-    return picture
+    return np.asarray(value)
 
 
 def _proprio(value: Any, spec: ProprioSpec, what: str) -> np.ndarray:
+    """float32 (S,)."""
     numbers = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.shape == (spec.width,)
     if not numbers:
         raise _bad(f"{what} is {_shown(value)}.", f"expected {spec.width} numbers: {dict(spec.parts)}")
     with np.errstate(over="ignore"):
-        vector = value.astype(np.float32)
+        vector = np.asarray(value, np.float32)
     if not np.isfinite(vector).all():
         raise _bad(f"{what} holds numbers that are not finite.", str(vector.tolist()))
     return vector

@@ -1,0 +1,38 @@
+"""Any policy by its address, in this process. Heavy libraries are imported when an address needs them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from handeye.errors import UserError
+from handeye.policy import address as addresses
+
+
+def load(address: str, *, device: str = "auto", replan: int | Literal["chunk"] = "chunk") -> Any:
+    """See handeye.policy.address.resolve. `device`: of what runs on torch; `auto` is the first GPU, if there is one."""
+
+    def heavy(where: str) -> Any:
+        chosen = _device(device)
+        if where.startswith(addresses.LEROBOT):
+            from handeye.serve.lerobot import LeRobotPolicy
+
+            return LeRobotPolicy(where.removeprefix(addresses.LEROBOT), device=chosen)
+        from handeye.serve.local import load_policy
+
+        return load_policy(where, device=chosen)
+
+    return addresses.resolve(address, heavy=heavy, replan=replan)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"There is no device {name}.", why=str(error).splitlines()[0], fix="use cpu, cuda or auto"
+        ) from None
+    return name
