@@ -49,15 +49,30 @@ VERBS = {
         config="handeye.sim.config:BenchSimConfig",
         run="handeye.sim.bench:run",
     ),
+    "data verify": Verb(
+        about="are these demonstrations what they say? counts, ranges, and each convention with its evidence",
+        config="handeye.data.config:VerifyConfig",
+        run="handeye.data.verify.run:run",
+    ),
+    "data stats": Verb(
+        about="exact statistics of actions and proprioception, as checkpoints carry them",
+        config="handeye.data.config:StatsConfig",
+        run="handeye.data.look:stats",
+    ),
+    "data index": Verb(
+        about="what is in a set: tasks, sentences, episodes, lengths",
+        config="handeye.data.config:IndexConfig",
+        run="handeye.data.look:index",
+    ),
+    "data show": Verb(
+        about="one demonstration as a contact sheet with its actions, and as a video",
+        config="handeye.data.config:ShowConfig",
+        run="handeye.data.show:run",
+    ),
     "demos": Verb(
         about="record demonstrations of a suite by the scripted expert, in LIBERO's HDF5 layout",
         config="handeye.expert.config:DemosConfig",
         run="handeye.expert.demos:run",
-    ),
-    "prove": Verb(
-        about="what the scripted expert reaches on each task of a suite, without cameras",
-        config="handeye.expert.config:ProveConfig",
-        run="handeye.expert.prove:run",
     ),
     "train": Verb(
         about="fine-tune or train a policy from a preset; goes on where it was killed",

@@ -8,6 +8,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from handeye.distributed import line
 from handeye.distributed.line import HangUp, pair
 
 
@@ -55,7 +56,20 @@ def test_the_end_is_heard() -> None:
         ours.send("anybody?")
     assert not issubclass(HangUp, Exception)
     ours.close()
-    theirs.block.close()
+    theirs.close()
+
+
+def test_where_no_memory_can_be_shared_the_connection_carries_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> int:
+        raise OSError("no such thing here")
+
+    monkeypatch.setattr(line, "_anonymous", refused)
+    ours, theirs = pair()
+    assert ours.block is None
+    theirs.send(np.arange(5000, dtype=np.uint8))
+    np.testing.assert_array_equal(ours.receive(), np.arange(5000, dtype=np.uint8))
+    ours.close()
+    theirs.close()
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm on this system")

@@ -18,6 +18,8 @@ def result(state: int, outcome: Outcome = "success", steps: int = 5) -> EpisodeR
         outcome=outcome,
         steps=steps,
         unstable=0,
+        unmet=(),
+        note="",
         questions=1,
         hashes={},
         error="lost" if outcome == "error" else None,

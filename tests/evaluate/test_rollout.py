@@ -26,6 +26,7 @@ class Local:
     policy: Any
     cameras: Sequence[str] | None = ("agentview", "wrist")
     seen: list[Observation | None] = field(default_factory=list)
+    note: str = "gave up"
 
     def begin(self, episode: EpisodeId) -> None:
         self.seen.clear()

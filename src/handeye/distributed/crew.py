@@ -126,6 +126,9 @@ class Crew(Generic[Job, Result]):
     desk: Desk | None = None
     """Answers what `ask` asks; without one nobody may ask."""
 
+    meanwhile: Callable[[], None] | None = None
+    """Called about once a second while the workers are at it."""
+
     _members: list[_Member[Job]] = field(default_factory=list, init=False)
     _hired: int = field(default=0, init=False)
     _watched: float = field(default=0.0, init=False)
@@ -235,6 +238,8 @@ class Crew(Generic[Job, Result]):
         if now - self._watched < min(WATCH_EVERY, self.hang_after / 4):
             return
         self._watched = now
+        if self.meanwhile is not None:
+            self.meanwhile()
         for member in [member for member in self._members if member.job is not None]:
             silent = now - member.heard
             if silent > self.hang_after and member.asked is None and not member.line.waiting():

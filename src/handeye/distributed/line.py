@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import pickle
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -55,7 +56,11 @@ def _anonymous() -> int:
     else:  # not Linux: a file that nobody can find, because it was unlinked when it was made
         with tempfile.TemporaryFile() as made:
             file = os.dup(made.fileno())
-    os.ftruncate(file, SIZE)
+    try:
+        os.ftruncate(file, SIZE)
+    except OSError:
+        os.close(file)
+        raise
     return file
 
 
@@ -68,7 +73,9 @@ class Line:
     """One end."""
 
     connection: Connection
-    block: Block
+    block: Block | None
+    """None where the system gives none: everything then goes through the connection."""
+
     writes: bool
     """This end sends through the block, the other one reads it."""
 
@@ -78,13 +85,13 @@ class Line:
 
     def send(self, message: object) -> None:
         buffers: list[pickle.PickleBuffer] = []
-        aside = self._aside(buffers) if self.writes else None
-        content = pickle.dumps(message, protocol=5, buffer_callback=aside)
-        sizes = []
-        start = 0
+        block = self.block if self.writes else None
+        content = pickle.dumps(message, protocol=5, buffer_callback=_aside(buffers) if block else None)
+        sizes, start = [], 0
         for buffer in buffers:
+            assert block is not None
             with buffer.raw() as raw:
-                self.block.bytes[start : start + raw.nbytes] = raw
+                block.bytes[start : start + raw.nbytes] = raw
                 sizes.append(raw.nbytes)
                 start += raw.nbytes
         try:
@@ -100,6 +107,7 @@ class Line:
             raise HangUp from error
         buffers, start = [], 0
         for size in sizes:
+            assert self.block is not None
             buffers.append(bytearray(self.block.bytes[start : start + size]))
             start += size
         return pickle.loads(content, buffers=buffers)
@@ -113,28 +121,32 @@ class Line:
 
     def close(self) -> None:
         self.connection.close()
-        self.block.close()
+        if self.block is not None:
+            self.block.close()
 
-    @staticmethod
-    def _aside(buffers: list[pickle.PickleBuffer]) -> Any:
-        """Pickle's callback: false for what was put aside, true for what it should write itself."""
-        taken = 0
 
-        def put(buffer: pickle.PickleBuffer) -> bool:
-            nonlocal taken
-            with buffer.raw() as raw:
-                size = raw.nbytes
-            if size < LARGE or taken + size > SIZE:
-                return True
-            taken += size
-            buffers.append(buffer)
-            return False
+def _aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Pickle's callback: false for what was put aside, true for what it should write itself."""
+    taken = 0
 
-        return put
+    def put(buffer: pickle.PickleBuffer) -> bool:
+        nonlocal taken
+        with buffer.raw() as raw:
+            size = raw.nbytes
+        if size < LARGE or taken + size > SIZE:
+            return True
+        taken += size
+        buffers.append(buffer)
+        return False
+
+    return put
 
 
 def pair() -> tuple[Line, Line]:
     """The parent's end, and the one for a process that is about to be spawned, which sends through the block."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    block = Block()
+    try:
+        block = Block()
+    except OSError:  # a limit on the size of files, for one
+        block = None
     return Line(ours, block, writes=False), Line(theirs, block, writes=True)

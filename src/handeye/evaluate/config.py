@@ -42,6 +42,12 @@ class EvaluateConfig:
     workers: int = 2
     """Simulator processes. The records do not depend on it."""
 
+    batch: int = 16
+    """Most questions that the policy is asked together. The records do not depend on it."""
+
+    wait_ms: float = 0.0
+    """Milliseconds that a question may wait for others to join it. 0: those that are there are answered."""
+
     out: Path | None = None
     """The run's directory. Default: runs/eval-..., named after what is evaluated: the same command finds it."""
 
@@ -57,6 +63,10 @@ class EvaluateConfig:
     hang_after: float = 300.0
     """Seconds without a sign from a worker after which it is killed and its episode tried again."""
 
+    worker_memory: float = 3.0
+    """Gigabytes. A worker that holds more after an episode is replaced; at twice as much it is killed at once and its
+    episode tried again."""
+
     arithmetic: Literal["bitwise", "fast"] = "bitwise"
     """`bitwise` repeats the reference's controller to the last bit; `fast` differs by less than 1e-9."""
 
@@ -67,11 +77,16 @@ class EvaluateConfig:
     """Run with a MuJoCo outside the supported range. Every result says so."""
 
     def __post_init__(self) -> None:
-        for flag, value in (("workers", self.workers), ("attempts", self.attempts), ("episodes", self.episodes)):
+        counts = {"workers": self.workers, "attempts": self.attempts, "episodes": self.episodes, "batch": self.batch}
+        for flag, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
         if self.hang_after <= 0:
             raise UserError(f"--hang-after {self.hang_after} is not a time.", fix="give seconds, such as 300")
+        if self.wait_ms < 0:
+            raise UserError(f"--wait-ms {self.wait_ms:g} is not a time.", fix="give milliseconds, such as 5, or 0")
+        if self.worker_memory <= 0:
+            raise UserError(f"--worker-memory {self.worker_memory:g} is no memory.", fix="give gigabytes, such as 3")
         if self.initial_states is not None and self.episodes is not None:
             raise UserError(
                 "--episodes and --initial-states were both given.",

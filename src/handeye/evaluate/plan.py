@@ -25,7 +25,7 @@ from handeye.types import EpisodeId, Policy
 
 PLAN = "plan.json"
 SESSIONS = "sessions.jsonl"
-FORMAT = "handeye-evaluation-1"
+FORMAT = "handeye-evaluation-2"
 VIDEO_SIZE = 256
 """Pixels of a video where nobody else says how large images are: the baselines and the expert."""
 

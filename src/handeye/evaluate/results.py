@@ -33,6 +33,13 @@ class EpisodeResult:
     """Steps in which the simulation exploded and MuJoCo put it back to its start. The reference goes on after that, and
     so do we, but such an episode says little about the policy."""
 
+    unmet: tuple[str, ...] | None
+    """Parts of the goal that did not hold at the end; empty after a success. None if the simulator knows none, and for
+    an error."""
+
+    note: str
+    """Why the expert gave up, in its own words. Other policies say nothing."""
+
     hashes: Mapping[str, str | None]
     """SHA-256 of the compiled `model`, the placed `scene`, the first `observation` the policy was asked with (None if
     it is never shown one) and all `actions` that were executed. Empty for an error."""
@@ -41,15 +48,23 @@ class EpisodeResult:
     """Traceback, or how the worker was lost."""
 
     timing: Mapping[str, Any]
-    """All that may differ when the same episode is run again: seconds, tries, worker."""
+    """All that may differ when the same episode is run again: seconds, of which waited for answers, tries, worker."""
+
+    @staticmethod
+    def broken(episode: EpisodeId, error: str, timing: Mapping[str, Any]) -> EpisodeResult:
+        """An episode that never came to an end of its own."""
+        nothing: dict[str, Any] = {"steps": 0, "questions": 0, "unstable": 0, "unmet": None, "note": "", "hashes": {}}
+        return EpisodeResult(episode=episode, outcome="error", error=error, timing=timing, **nothing)
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.episode.key, **asdict(self)}
+        unmet = None if self.unmet is None else list(self.unmet)
+        return {"id": self.episode.key, **asdict(self), "unmet": unmet}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> EpisodeResult:
-        fields = {name: part for name, part in value.items() if name not in ("id", "episode")}
-        return EpisodeResult(episode=EpisodeId(**value["episode"]), **fields)
+        fields = {name: part for name, part in value.items() if name not in ("id", "episode", "unmet")}
+        unmet = None if value["unmet"] is None else tuple(value["unmet"])
+        return EpisodeResult(episode=EpisodeId(**value["episode"]), unmet=unmet, **fields)
 
 
 def append(out: Path, result: EpisodeResult) -> None:

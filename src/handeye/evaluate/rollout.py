@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol as Interface
 from typing import runtime_checkable
@@ -26,10 +26,24 @@ class Mind(Interface):
         """What it looks through; None: it never looks, because it knows the simulator's state."""
         ...
 
+    @property
+    def note(self) -> str:
+        """Why it failed, if it knows; asked after an episode that did not succeed."""
+        ...
+
     def begin(self, episode: EpisodeId) -> None: ...
 
     def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:
         """The next actions, in the environment's convention."""
+        ...
+
+
+@runtime_checkable
+class Goal(Interface):
+    """An environment that knows its goal part by part."""
+
+    def truths(self) -> Mapping[tuple[str, ...], bool]:
+        """Each part, as the words of its predicate, and whether it holds now."""
         ...
 
 
@@ -41,6 +55,10 @@ class Rollout:
     steps: int
     questions: int
     unstable: int
+    unmet: tuple[str, ...] | None
+    """Parts of the goal that do not hold at the end, such as `on plate_1 stove_1`. None: the environment knows none."""
+
+    note: str
     hashes: dict[str, str | None]
 
 
@@ -78,7 +96,21 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
         came = env.step(action, look=filmed(steps) or (looks and not queue))
         success, unstable = came.success, unstable + came.unstable
     hashes["actions"] = executed.hexdigest()
-    return Rollout(success=success, steps=steps, questions=questions, unstable=unstable, hashes=hashes)
+    return Rollout(
+        success=success,
+        steps=steps,
+        questions=questions,
+        unstable=unstable,
+        unmet=_unmet(env),
+        note="" if success else mind.note,
+        hashes=hashes,
+    )
+
+
+def _unmet(env: Env) -> tuple[str, ...] | None:
+    if not isinstance(env, Goal):
+        return None
+    return tuple(" ".join(part) for part, holds in env.truths().items() if not holds)
 
 
 def _through(cameras: Sequence[str] | None, seen: Observation | None) -> Observation | None:

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Protocol as Interface
+from typing import runtime_checkable
 
-from handeye.console import progress, say, table, warn
+from handeye.console import say, table, warn
+from handeye.distributed.desk import Use
 from handeye.errors import UserError
 from handeye.evaluate import plan as plans
 from handeye.evaluate import results, video
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.plan import DeclaredPolicy, Plan
+from handeye.evaluate.progress import shown
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.scheduler import Scheduler
-from handeye.evaluate.summary import SUMMARY, rate_of, summarise
+from handeye.evaluate.summary import SUMMARY, median_steps, rate_of, summarise
 from handeye.evaluate.worker import WorkerConfig
 from handeye.records import append_line, provenance, write_json
+from handeye.types import EpisodeId
+
+MOST_FAILURES = 40
+"""Rows of the table of failures."""
 
 
 def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
     """Evaluate, or go on evaluating. None for the policy: the expert, which lives in the workers beside its simulator.
-    Returns the run's directory; raises UserError at the end if episodes ended in errors and no rate may be given."""
+    A policy is asked in a thread of its own, and only ever in that one. Returns the run's directory; raises UserError
+    at the end if episodes ended in errors and no rate may be given."""
     plan = plans.make(config, policy)
     out = config.out or plan.default_folder
     _refuse_foreign(out)
@@ -39,56 +49,78 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
         if left:
             _clear_halves(out)
             append_line(out / plans.SESSIONS, _session(config, len(plan.episodes) - len(left)))
-            with _record(plan, found, out) as done:
-                Scheduler(
-                    config=WorkerConfig(
-                        tasks=plan.tasks,
-                        protocol=plan.protocol,
-                        sim=plan.sim,
-                        cameras=plan.cameras,
-                        out=out,
-                        videos=config.videos,
-                    ),
-                    policy=policy,
-                    workers=config.workers,
-                    attempts=config.attempts,
-                    hang_after=config.hang_after,
-                    done=done,
-                ).run(left)
+            _run(config, plan, policy, found, left, out)
         write_json(out / SUMMARY, summarise(plan.episodes, found))
     _tell(plan, found, config)
     return out
 
 
-@contextmanager
-def _record(plan: Plan, found: dict[str, EpisodeResult], out: Path) -> Iterator[Callable[[EpisodeResult], None]]:
-    """Each result goes to the file first, then to the progress bar."""
-    begun, at_start = time.monotonic(), len(plan.episodes) - len(results.remaining(plan.episodes, found))
-    with progress(plan.suite, len(plan.episodes), done=at_start) as advance:
-        finished = 0
+def _run(
+    config: EvaluateConfig,
+    plan: Plan,
+    policy: DeclaredPolicy | None,
+    found: dict[str, EpisodeResult],
+    left: list[EpisodeId],
+    out: Path,
+) -> None:
+    """What is left. Each result goes to the file first, then to the screen."""
+    before, begun = len(plan.episodes) - len(left), time.monotonic()
+    with shown(plan.suite, len(plan.episodes), before, found, partial(_device, policy)) as progress:
 
         def done(result: EpisodeResult) -> None:
-            nonlocal finished
             results.append(out, result)
             found[result.episode.key] = result
-            finished += 1
-            per_minute = 60 * finished / (time.monotonic() - begun)
-            errors = sum(other.outcome == "error" for other in found.values())
-            note = f"{rate_of(list(found.values()))}, {per_minute:.0f} episodes/min"
-            advance(note=note + (f", {errors} errors" if errors else ""))
+            progress.ended()
 
-        yield done
+        worker = WorkerConfig(
+            tasks=plan.tasks,
+            protocol=plan.protocol,
+            sim=plan.sim,
+            cameras=plan.cameras,
+            out=out,
+            videos=config.videos,
+        )
+        use = Scheduler(
+            config=worker,
+            policy=policy,
+            workers=config.workers,
+            attempts=config.attempts,
+            hang_after=config.hang_after,
+            memory=round(config.worker_memory * 1e9),
+            batch=config.batch,
+            wait=config.wait_ms / 1000,
+            done=done,
+            meanwhile=progress.meanwhile,
+        ).run(left)
+    append_line(out / plans.SESSIONS, _ended(len(left), time.monotonic() - begun, use))
+
+
+@runtime_checkable
+class OnDevice(Interface):
+    """A policy that can say how busy its device is."""
+
+    def device_use(self) -> str:
+        """A few words, such as `cuda:0 71 %, 18.2 GB`; nothing where nobody knows."""
+        ...
+
+
+def _device(policy: DeclaredPolicy | None) -> str:
+    return policy.device_use() if isinstance(policy, OnDevice) else ""
 
 
 def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -> None:
-    """The table, and the headline if there may be one."""
+    """The table, what the expert did not reach, and the headline if there may be one."""
     rows = []
     for task in plan.tasks:
         of_task = [found[e.key] for e in plan.episodes if e.task == task.index and e.key in found]
         of_rate = rate_of(of_task)
         errors = sum(result.outcome == "error" for result in of_task)
-        rows.append([f"{task.index} {task.language}", f"{of_rate.successes}/{of_rate.episodes}", of_rate, errors or ""])
-    table("", ["task", "succeeded", "rate [95 % Wilson]", "errors"], rows)
+        steps = "" if (middle := median_steps(of_task)) is None else f"{middle:g}"
+        succeeded = f"{of_rate.successes}/{of_rate.episodes}"
+        rows.append([f"{task.index} {task.language}", succeeded, of_rate, steps, errors or ""])
+    table("", ["task", "succeeded", "rate [95 % Wilson]", "steps", "errors"], rows)
+    if plan.cameras is None:
+        _tell_failures([found[episode.key] for episode in plan.episodes])
     everything = [found[episode.key] for episode in plan.episodes]
     broken = [result for result in everything if result.outcome == "error"]
     if broken and not config.allow_errors:
@@ -103,6 +135,19 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
     say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(broken)} episodes{without}")
 
 
+def _tell_failures(everything: Sequence[EpisodeResult]) -> None:
+    """Of a policy that can say why."""
+    failures = [result for result in everything if result.outcome == "failure"]
+    rows = [
+        [f"{r.episode.task}, initial state {r.episode.initial_state}", ", ".join(r.unmet or ()), r.note]
+        for r in failures[:MOST_FAILURES]
+    ]
+    if rows:
+        table("", ["failure: task", "unmet at the end", "note"], rows)
+    if more := len(failures) - len(rows):
+        say(f"and {more} more: `unmet` and `note` in {results.EPISODES}")
+
+
 def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
     """One line per start of the program: a run that was resumed under another commit says so."""
     return {
@@ -112,6 +157,25 @@ def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
         "videos": config.videos,
         "provenance": provenance(),
     }
+
+
+def _ended(episodes: int, seconds: float, use: Use | None) -> dict[str, object]:
+    """One line per end of the program that was no kill: how fast it was, and what the policy had to do."""
+    line: dict[str, object] = {
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "episodes": episodes,
+        "seconds": round(seconds, 1),
+        "episodes_per_minute": round(60 * episodes / seconds, 2),
+    }
+    if use is not None and use.batches:
+        line["policy"] = {
+            "questions": use.questions,
+            "batches": use.batches,
+            "mean_batch": round(use.questions / use.batches, 2),
+            "seconds": round(use.seconds, 1),
+            "busy": round(use.seconds / seconds / use.answerers, 3),
+        }
+    return line
 
 
 def _say_what_is_not_filmed(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
@@ -46,11 +47,18 @@ def summarise(planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) 
             str(task): {
                 **_numbers(rate_of(of_task)),
                 "errors": sum(result.outcome == "error" for result in of_task),
-                "median_steps_to_success": _median_steps(of_task),
+                "median_steps_to_success": median_steps(of_task),
+                "unmet": _unmet(of_task),
             }
             for task, of_task in sorted(by_task.items())
         },
     }
+
+
+def _unmet(results: Sequence[EpisodeResult]) -> dict[str, int]:
+    """Part of the goal -> in how many failures it did not hold at the end."""
+    counts = Counter(part for result in results for part in result.unmet or ())
+    return dict(sorted(counts.items()))
 
 
 def _numbers(found: Rate) -> dict[str, Any]:
@@ -62,6 +70,6 @@ def _numbers(found: Rate) -> dict[str, Any]:
     }
 
 
-def _median_steps(results: Sequence[EpisodeResult]) -> float | None:
+def median_steps(results: Sequence[EpisodeResult]) -> float | None:
     steps = [result.steps for result in results if result.outcome == "success"]
     return float(median(steps)) if steps else None

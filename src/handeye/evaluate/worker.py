@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +19,8 @@ from handeye.sim import suites
 from handeye.sim.config import SimConfig
 from handeye.sim.suites import Task
 from handeye.types import Env, EpisodeId, Observation
+
+Ask = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,49 +38,30 @@ class WorkerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alive:
-    """Worker to parent, once: imported and listening. Before it, silence is only a slow start."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Question:
-    """Worker to parent: what now?"""
+    """What now?"""
 
     observation: Observation
+    begins: EpisodeId | None
+    """The episode, if this is its first question."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """Worker to parent: an episode is over, by success, failure or an exception."""
-
-    rollout: Rollout | None
-    error: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """Worker to parent: this cannot work for any episode until the user mends something."""
-
-    error: UserError
-
-
-Message = Alive | Question | Ended | Refused
-
-
-@dataclass(frozen=True)
+@dataclass
 class Distant:
     """The policy, which lives in the parent."""
 
-    connection: Connection
+    ask: Ask
     cameras: tuple[str, ...]
+    note: str = ""
+    _begins: EpisodeId | None = None
 
     def begin(self, episode: EpisodeId) -> None:
-        """The parent resets its policy when it hands the episode out."""
+        self._begins = episode
 
     def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:
         assert observation is not None
-        self.connection.send(Question(observation=observation))
-        actions: Float[np.ndarray, "T A"] = self.connection.recv()
+        actions: Float[np.ndarray, "T A"] = self.ask(Question(observation=observation, begins=self._begins))
+        self._begins = None
         return actions
 
 
@@ -107,39 +88,30 @@ class Insider:
     def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:
         return np.asarray(self._expert.act())[None]
 
+    @property
+    def note(self) -> str:
+        """Why it gave up, as far as it knows."""
+        again = f"{self._expert.losses} skills began again" if self._expert.losses else ""
+        return "; ".join(filter(None, [self._expert.note, again]))
 
-def work(connection: Connection, config: WorkerConfig) -> None:
-    """A worker's life. It ends when the parent closes the connection, also by dying."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets the workers go
+
+def runner(config: WorkerConfig, ask: Ask) -> Callable[[EpisodeId], Rollout]:
+    """For a crew: runs an episode, and keeps its task's environment for the next one."""
     tasks = {task.index: task for task in config.tasks}
-    env: Env | None = None
-    current: Task | None = None
-    try:
-        connection.send(Alive())
-        while True:
-            episode: EpisodeId = connection.recv()
-            try:
-                if env is None or current != tasks[episode.task]:
-                    if env is not None:
-                        env.close()
-                    env, current = None, tasks[episode.task]
-                    env = suites.make(current, config.sim)
-                connection.send(Ended(rollout=_run(env, episode, connection, config), error=None))
-            except UserError as error:
-                connection.send(Refused(error=error))
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception:  # whatever the simulator threw: the episode's outcome is `error`, not the run's end
-                env = None
-                connection.send(Ended(rollout=None, error=traceback.format_exc()))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the parent is gone: nobody is left to report to
+    kept: dict[int, Env] = {}
 
+    def run(episode: EpisodeId) -> Rollout:
+        if episode.task not in kept:
+            for env in kept.values():
+                env.close()
+            kept.clear()
+            kept[episode.task] = suites.make(tasks[episode.task], config.sim)
+        env = kept[episode.task]
+        mind: Mind = Insider(env) if config.cameras is None else Distant(ask, config.cameras)
+        film = None if config.videos == "none" else video.Film()
+        rollout = roll_out(env, episode, mind, config.protocol, film=film)
+        if film is not None and (config.videos == "all" or not rollout.success):
+            film.save(video.path(config.out, episode))
+        return rollout
 
-def _run(env: Env, episode: EpisodeId, connection: Connection, config: WorkerConfig) -> Rollout:
-    mind: Mind = Insider(env) if config.cameras is None else Distant(connection, config.cameras)
-    film = None if config.videos == "none" else video.Film()
-    rollout = roll_out(env, episode, mind, config.protocol, film=film)
-    if film is not None and (config.videos == "all" or not rollout.success):
-        film.save(video.path(config.out, episode))
-    return rollout
+    return run

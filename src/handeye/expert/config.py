@@ -1,4 +1,4 @@
-"""What `handeye demos` and `handeye prove` are configured with. Imports nothing heavy: `--help` reads this."""
+"""What `handeye demos` is configured with. Imports nothing heavy: `--help` reads this."""
 
 from __future__ import annotations
 
@@ -103,48 +103,3 @@ class DemosConfig:
 
     def folder(self) -> Path:
         return self.out if self.out is not None else Path("demos", self.suite)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProveConfig:
-    """What the scripted expert reaches on each task of a suite: the bound of what a policy that imitates it can."""
-
-    suite: Positional[str]
-    """tabletop, libero_spatial, libero_object, libero_goal, libero_10 or libero_90."""
-
-    tasks: tuple[int, ...] = ()
-    """Indices in the suite's order. Default: all."""
-
-    states: int = 10
-    """Episodes per task, from the first so many initial states."""
-
-    workers: int = 1
-    """Processes; each proves one task at a time. The results do not depend on it."""
-
-    noise: float = 0.0
-    """Scale of the noise on the expert's actions; 0: none."""
-
-    speed: float = 1.0
-    """Share of the expert's usual speed."""
-
-    protocol: str = "handeye-2026"
-    """Settling and horizon."""
-
-    arithmetic: Literal["bitwise", "fast"] = "bitwise"
-    """As in `handeye evaluate`. `fast` differs by less than 1e-9 over 50 steps."""
-
-    out: Path | None = None
-    """A JSON file with one record per episode. Default: proofs/SUITE.json."""
-
-    def __post_init__(self) -> None:
-        for flag, value in (("states", self.states), ("workers", self.workers)):
-            if value < 1:
-                raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
-        if self.noise < 0 or not 0 < self.speed <= 2:
-            raise UserError(
-                f"--noise {self.noise} --speed {self.speed} cannot be acted.",
-                fix="use a noise of 0 or more and a speed above 0, up to 2",
-            )
-
-    def file(self) -> Path:
-        return self.out if self.out is not None else Path("proofs", f"{self.suite}.json")

@@ -187,7 +187,7 @@ def _about(run: Run, number: int) -> dict[str, Any]:
         "simulator": [(name.replace("_", " "), _plain(value)) for name, value in identity["simulator"].items()]
         + [(name, _plain(value)) for name, value in identity["versions"].items() if name != "mujoco"],
         "time": f"{seconds / 60:.1f} minutes in all workers, {seconds / max(1, len(run.results)):.1f} s an episode",
-        "sessions": [_session(session) for session in run.sessions],
+        "sessions": [_session(session) for session in run.sessions if "started" in session],
     }
 
 
