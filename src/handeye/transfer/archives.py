@@ -11,13 +11,13 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, NoReturn
 
 from handeye.errors import UserError
+from handeye.transfer import tars
 
 _LARGEST_RATIO = 200
 """Unpacked to packed size. LIBERO's and robosuite's files reach about 20; deflate's limit, for zeros, is 1030."""
@@ -48,10 +48,14 @@ def unpack(archive: Path, target: Path, *, select: Callable[[str], str | None] =
                 if (name := select(member.name)) is not None:
                     _write(archive, member, part / relative(name, source=archive))
         part.replace(target)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, *tars.DAMAGES) as error:
         _refuse(archive, f"damaged or cut off: {error}")
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         _refuse(archive, f"one name is a file and a folder at once: {error.filename}")
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        _refuse(archive, f"damaged or cut off: {error}")  # gzip and bz2 say it so
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -82,8 +86,16 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
     elif archive.suffix in (".zip", ".whl"):
         _refuse(archive, "not a zip file, or cut off: it has no list of members at its end")
     else:
-        with tarfile.open(archive) as tar:
-            yield [_tar_member(archive, tar, info) for info in tar.getmembers() if not info.isdir()]
+        with tars.opened(archive) as tar:
+            yield [_tar_member(archive, tar, info) for info in _listed(archive, tar) if not info.isdir()]
+
+
+def _listed(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """A compressed tar is unpacked to be listed; one that grows too much is refused on the way."""
+    packed = archive.stat().st_size
+    for info in tars.headers(tar):
+        _judge_ratio(archive, f"the tar up to {info.name}", info.offset_data + info.size, packed)
+        yield info
 
 
 def _zip_member(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
@@ -96,8 +108,8 @@ def _zip_member(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -
 
 
 def _tar_member(archive: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    if not info.isreg():
-        _refuse(archive, f"{info.name} is a link or a device, not a file")
+    if not info.isreg() or info.issparse():
+        _refuse(archive, f"{info.name} is a link, a device or a sparse file, not a plain one")
     return _Member(info.name, info.size, None, lambda: tar.extractfile(info))
 
 
