@@ -13,6 +13,8 @@ from handeye.errors import UserError
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.plan import make
 from handeye.policy.scripted import Noise
+from handeye.protocols.protocol import differences
+from handeye.sim import lapack
 
 
 def config(**flags: Any) -> EvaluateConfig:
@@ -56,6 +58,25 @@ def test_a_checkpoint_is_known_by_its_manifest(tmp_path: Path, reacher: Any) -> 
     assert a.identity() != b.identity()
     assert (a.policy["family"], a.policy["step"]) == ("tiny", 1)
     assert "torch" in a.versions
+
+
+def test_a_policy_may_say_itself_which_one_it_is(reacher: Any) -> None:
+    reacher.identity = {"server": "pi05_libero", "metadata": "abc"}
+    plan = make(config(policy="ws://somewhere:8000"), reacher)
+    assert plan.policy == {"name": "ws://somewhere:8000", "specs": reacher.specs.to_json(), **reacher.identity}
+    reacher.identity = {"manifest": "123", "step": 5}
+    assert make(config(policy="here"), reacher).identity() == make(config(policy="there"), reacher).identity()
+
+
+def test_the_kernels_behind_the_controller_are_part_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They decide its last bits."""
+    here = make(config(suite="tabletop", policy="expert"), None)
+    assert here.simulator["algebra"] == lapack.library().note
+    monkeypatch.setattr(lapack, "library", lambda: lapack.Library(None, "another library"))
+    there = make(config(suite="tabletop", policy="expert"), None)
+    assert list(differences(here.identity(), there.identity())) == [
+        f"simulator.algebra: {here.simulator['algebra']} | another library"
+    ]
 
 
 @pytest.mark.parametrize(

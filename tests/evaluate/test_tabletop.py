@@ -13,7 +13,8 @@ from handeye.evaluate import results
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.run import run
 from handeye.protocols import presets
-from handeye.sim import suites
+from handeye.records import read_lines
+from handeye.sim import native, suites
 from handeye.sim.config import SimConfig
 
 
@@ -67,5 +68,8 @@ def test_the_expert_needs_no_picture_and_succeeds(tmp_path: Path) -> None:
     config = EvaluateConfig(policy="expert", suite="tabletop", tasks=(0, 3), initial_states="5:7", out=tmp_path / "run")
     found = results.read(run(config, None))
     assert [result.outcome for result in found.values()] == ["success"] * 4
+    started, ended = read_lines(tmp_path / "run" / "sessions.jsonl")
+    assert started["control_step"] == native.computed_by("bitwise")
+    assert (ended["episodes"], "policy" in ended) == (4, False)
     assert all(result.hashes["observation"] is None for result in found.values())
     assert all(result.unmet == () and not result.note for result in found.values())

@@ -38,6 +38,14 @@ class DeclaredPolicy(Policy, Interface):
     def specs(self) -> Specs: ...
 
 
+@runtime_checkable
+class Identified(Interface):
+    """A policy that says which one it is, beyond its address: what can change its answers."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Which episodes of what, and everything that can change how they end."""
@@ -204,12 +212,13 @@ def _initial_states(config: EvaluateConfig, tasks: tuple[Task, ...]) -> tuple[in
 
 
 def _simulator(config: EvaluateConfig, *, draws: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The physics engine, and the graphics library if anything is drawn. The fake suite needs neither."""
+    """The physics engine, the kernels behind its controller, and the graphics library if anything is drawn. The fake
+    suite needs none of them."""
     if config.suite == "fake":
         return {}, {}
-    from handeye.sim import rendering, versions
+    from handeye.sim import lapack, rendering, versions
 
-    physics = versions.require(allow=config.allow_mujoco)
+    physics = {**versions.require(allow=config.allow_mujoco), "algebra": lapack.library().note}
     if not draws:
         return physics, {}
     chosen = rendering.choice(config.backend)
@@ -239,6 +248,9 @@ def _check_specs(config: EvaluateConfig, policy: DeclaredPolicy | None, size: in
 
 def _describe(address: str, policy: DeclaredPolicy | None) -> dict[str, Any]:
     specs = None if policy is None else policy.specs.to_json()
+    if isinstance(policy, Identified):
+        known = dict(policy.identity)  # a checkpoint's digest says all; an address is the least that a server has
+        return {**({} if "manifest" in known else {"name": address}), **known, "specs": specs}
     for manifest in (Path(address, "manifest.json"), Path(address, "final", "manifest.json")):
         if policy is not None and manifest.is_file():
             value = read_json(manifest, what="a checkpoint's manifest")

@@ -155,8 +155,18 @@ def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
         "episodes_before": episodes_before,
         "workers": config.workers,
         "videos": config.videos,
+        "control_step": _control_step(config),
         "provenance": provenance(),
     }
+
+
+def _control_step(config: EvaluateConfig) -> str | None:
+    """C and NumPy give the same bits, so this is no part of the plan; it tells the speed. The fake suite has none."""
+    if config.suite == "fake":
+        return None
+    from handeye.sim import native
+
+    return native.computed_by(config.arithmetic)
 
 
 def _ended(episodes: int, seconds: float, use: Use | None) -> dict[str, object]:

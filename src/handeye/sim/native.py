@@ -105,10 +105,15 @@ class NativeStepper:
         self._run(*self._arguments, first, last)
 
 
+def computed_by(arithmetic: Arithmetic) -> Literal["C", "NumPy"]:
+    """Which of the two computes the control step here."""
+    built = library() is not None and mujoco_functions() is not None
+    return "C" if built and (arithmetic == "fast" or lapack.library().addresses is not None) else "NumPy"
+
+
 def stepper(model: mujoco.MjModel, data: mujoco.MjData, arm: Arm, arithmetic: Arithmetic) -> Stepper | NativeStepper:
     """The quickest way of computing the control step that is built here."""
-    built = library() is not None and mujoco_functions() is not None
-    if built and (arithmetic == "fast" or lapack.library().addresses is not None):
+    if computed_by(arithmetic) == "C":
         return NativeStepper(model, data, arm, arithmetic)
     if arithmetic == "fast":
         raise UserError(
