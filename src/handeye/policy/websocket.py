@@ -33,6 +33,9 @@ TOKEN_VARIABLE = "HANDEYE_TOKEN"
 MOST_BYTES = 2**26
 """Of an answer."""
 
+SEND_SECONDS = 60
+"""A server that takes nothing for so long is lost."""
+
 PAUSE = 1.0
 """Seconds between two attempts to connect."""
 
@@ -64,7 +67,11 @@ class Remote:
         self.address, self._patience = _checked(address), patience or Patience()
         self._connection: ClientConnection | None
         self._connection, self._metadata = self._connect()
-        self._server = _Described(self.address, self._metadata)
+        try:
+            self._server = _Described(self.address, self._metadata)
+        except UserError:
+            self._drop()
+            raise
         self.specs: Specs = self._server.specs
         """As the server declares them. openpi's declare nothing and are taken for LIBERO's."""
 
@@ -153,11 +160,9 @@ class Remote:
         return connection
 
     def _drop(self) -> None:
-        """Without a good-bye: the other end may be stuck."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            connection.close_timeout = 0.2
-            connection.close()
+            _hang_up(connection)
 
     def _connect(self) -> tuple[ClientConnection, bytes]:
         """A connection and the metadata that came over it first."""
@@ -169,7 +174,7 @@ class Remote:
                 try:
                     metadata = connection.recv(timeout=max(1.0, left))
                 except BaseException:
-                    connection.close()
+                    _hang_up(connection)
                     raise
                 break
             except _GIVE_UP as error:
@@ -182,7 +187,7 @@ class Remote:
                     said = True
                 time.sleep(PAUSE)
         if isinstance(metadata, str):
-            connection.close()
+            _hang_up(connection)
             raise _no_policy(self.address, f"it began with the text {metadata[:200]!r}")
         return connection, metadata
 
@@ -245,9 +250,15 @@ def _open(address: str, *, timeout: float) -> ClientConnection:
         additional_headers={"Authorization": f"Bearer {token}"} if token else None,
     )
     connection = ExitStack().enter_context(opening)  # websockets 17 wants a context; ours lives until it is closed
-    limit = struct.pack("ll", 60, 0)  # a server that takes nothing for a minute; `send` itself knows no limit
+    limit = struct.pack("ll", SEND_SECONDS, 0)  # `send` itself knows no limit
     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     return connection
+
+
+def _hang_up(connection: ClientConnection) -> None:
+    """Without waiting for a good-bye: the other end may be stuck."""
+    connection.close_timeout = 0.1
+    connection.close()
 
 
 def _checked(address: str) -> str:
