@@ -84,6 +84,11 @@ VERBS = {
         config="handeye.evaluate.config:EvaluateConfig",
         run="handeye.cli:_evaluate",
     ),
+    "serve": Verb(
+        about="answer openpi's and handeye's clients over a websocket with a checkpoint's actions",
+        config="handeye.serve.config:ServeConfig",
+        run="handeye.serve.run:run",
+    ),
     "protocols list": Verb(
         about="the evaluation protocols, ours and those of published numbers",
         config="handeye.protocols.config:ListConfig",
@@ -180,17 +185,12 @@ def _load(path: str) -> Callable[..., Any]:
 
 
 def _evaluate(config: Any) -> object:
-    """`evaluate` never imports torch; a checkpoint becomes a policy here and is handed over."""
+    """`evaluate` never imports torch; an address becomes a policy here and is handed over."""
     from handeye.evaluate.run import run
-    from handeye.policy.scripted import SCRIPTED
+    from handeye.protocols.presets import protocol
+    from handeye.serve.load import load
 
-    if config.policy == "expert":
-        return run(config, None)
-    if config.policy in SCRIPTED:
-        return run(config, SCRIPTED[config.policy]())
-    from handeye.serve.local import load_policy
-
-    return run(config, load_policy(config.policy))
+    return run(config, load(config.policy, replan=protocol(config.protocol).replan_steps))
 
 
 if __name__ == "__main__":

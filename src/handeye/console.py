@@ -72,8 +72,8 @@ def progress(
         if time.monotonic() - said > 60 or done == total:
             said = time.monotonic()
             shown = f"{size(done)} of {size(total)}" if unit else f"{done}/{total}"
-            say(f"{label}: {shown} {last_note}".rstrip())
-            sys.stdout.flush()
+            errors.print(f"{label}: {shown} {last_note}".rstrip(), markup=False, soft_wrap=True)
+            sys.stderr.flush()
 
     yield advance
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 40
+"""That are listed when a name is unknown."""
+
 
 class UserError(Exception):
     """Something the user can mend. `fix` has no default: without a remedy it is not a user error."""
@@ -30,4 +33,7 @@ def unknown(kind: str, name: object, known: Iterable[object], *, fix: str) -> Us
     names = sorted(str(k) for k in known)
     near = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UserError(f"There is no {kind} called '{name}'.{hint}", why="known: " + ", ".join(names), fix=fix)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return UserError(
+        f"There is no {kind} called '{name}'.{hint}", why="known: " + ", ".join(names[:MOST_NAMES]) + more, fix=fix
+    )

@@ -40,6 +40,10 @@ def left(grace: float) -> list[tuple[int, str]]:
     return []
 
 
+def _parent(folder: Path) -> int:
+    return int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _marked() -> list[tuple[int, str]]:
     wanted = f"{MARK}={os.environ.get(MARK, '')}".encode()
     found = []
@@ -47,7 +51,8 @@ def _marked() -> list[tuple[int, str]]:
         try:
             if int(folder.name) != os.getpid() and wanted in (folder / "environ").read_bytes().split(b"\0"):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                if command:  # a zombie has none
+                # A zombie has no command. Our own resource tracker goes with us.
+                if command and not ("multiprocessing.resource_tracker" in command and _parent(folder) == os.getpid()):
                     found.append((int(folder.name), command))
         except OSError:  # it ended meanwhile, or belongs to somebody else
             continue

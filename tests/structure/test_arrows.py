@@ -23,7 +23,7 @@ MAY_USE = {
     "checkpoints": {"models", "data"},
     "train": {"models", "data", "checkpoints"},
     "serve": {"data", "models", "checkpoints", "policy"},
-    "policy": set(),
+    "policy": {"data"},  # `replay` reads demonstrations
     "evaluate": {"distributed", "policy", "sim", "expert"},
     "report": {"evaluate"},
 }
