@@ -26,6 +26,9 @@ Codec = Literal["jpeg", "png"]
 MOST_SIDE = 4096
 """Pixels: sixteen times the side of what policies are trained on. A few bytes can declare any size."""
 
+MOST_BYTES = 64_000_000
+"""Encoded: noise of that size as PNG has 50 MB. For readers, before they read one."""
+
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _JPEG_SPACES = {"RGB", "YCbCr", "Gray"}
 _PNG_MODES = {"RGB", "L", "P", "1"}
