@@ -39,6 +39,16 @@ VERBS = {
         config="handeye.sim.config:FetchConfig",
         run="handeye.sim.assets:fetch",
     ),
+    "fetch demos": Verb(
+        about="bring published demonstrations (HDF5, RLDS or LeRobot) from the hub, whole and checked",
+        config="handeye.data.fetch.config:FetchDemosConfig",
+        run="handeye.data.fetch.run:demos",
+    ),
+    "fetch xvr": Verb(
+        about="bring XVR, questions about several pictures, from the hub, whole and checked",
+        config="handeye.data.fetch.config:FetchXvrConfig",
+        run="handeye.data.fetch.run:questions",
+    ),
     "sim check": Verb(
         about="a settle probe and a rendered frame: is this simulator the one the numbers are about?",
         config="handeye.sim.config:CheckConfig",

@@ -19,7 +19,8 @@ class EvaluateConfig:
     """Roll a policy out on a suite. The same command again goes on from the last finished episode."""
 
     policy: Annotated[str, Positional, arg(metavar="POLICY")]
-    """A checkpoint directory, or one of `expert` (scripted, sees the simulator's state), `zero`, `noise`."""
+    """A checkpoint directory; `expert` (scripted, sees the simulator's state), `zero`, `noise`; `ws://HOST:PORT`, a
+    server of ours or openpi's; `replay:DATASET`, recorded actions; `lerobot:PATH`, in LeRobot's own library."""
 
     suite: str
     """libero_spatial, libero_object, libero_goal, libero_10, libero_90 or tabletop."""
