@@ -92,6 +92,16 @@ def test_another_size_is_refused() -> None:
         decode(encode_png(picture()), "a picture", size=(32, 32))
 
 
+@pytest.mark.parametrize("encode", [encode_jpeg, encode_png])
+def test_pixels_go_where_they_are_wanted(encode) -> None:
+    frames = np.zeros((3, 32, 48, 3), np.uint8)
+    assert decode(encode(picture()), "a picture", out=frames[1]).base is frames
+    np.testing.assert_array_equal(frames[1], decode(encode(picture()), "a picture"))
+    assert not frames[[0, 2]].any()
+    with pytest.raises(UserError, match="instead of 31 x 48"):
+        decode(encode(picture()), "a picture", out=frames[1, 1:])
+
+
 def test_a_declared_size_costs_nothing() -> None:
     """Headers of 65,500 x 65,500 pixels in a few hundred bytes; 12 GB if anybody believed them."""
     jpeg = bytearray(encode_jpeg(picture()))

@@ -68,12 +68,22 @@ def header(data: bytes, where: str) -> Header:
     return found
 
 
-def decode(data: bytes, where: str, *, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB, as stored (not turned). `size`: the height and width that it must have."""
+def decode(
+    data: bytes, where: str, *, size: tuple[int, int] | None = None, out: UInt8[np.ndarray, "h w 3"] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB, as stored (not turned). `size`: the height and width that it must have; `out`: where the pixels go."""
     said = header(data, where)
+    if out is not None:
+        size = (out.shape[0], out.shape[1])
     if size is not None and (said.height, said.width) != size:
         raise _bad(where, f"it is {said.height} x {said.width} pixels instead of {size[0]} x {size[1]}")
-    return _decode_jpeg(data, where) if said.codec == "jpeg" else _decode_png(data, where)
+    if out is None:
+        out = np.empty((said.height, said.width, 3), np.uint8)
+    if said.codec == "jpeg":
+        _decode_jpeg(data, where, out)
+    else:
+        _decode_png(data, where, out)
+    return out
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -91,21 +101,21 @@ def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return out.getvalue()
 
 
-def _decode_jpeg(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_jpeg(data: bytes, where: str, out: UInt8[np.ndarray, "h w 3"]) -> None:
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, fastupsample=False))
+        simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=True, fastupsample=False, buffer=out)
     except ValueError as error:
         raise _bad(where, f"its JPEG data is damaged: {error}") from None
 
 
-def _decode_png(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_png(data: bytes, where: str, out: UInt8[np.ndarray, "h w 3"]) -> None:
     pixels = io.BytesIO(b"".join([_PNG, *_png_pixels(data, where)]))
     try:
         with Image.open(pixels, formats=["PNG"]) as image:
             opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255)
             if not (opaque or image.mode in _PNG_MODES) or "transparency" in image.info:
                 raise _bad(where, f"its pixels are {image.mode}, which 8-bit RGB cannot hold")
-            return np.array(image.convert("RGB"))
+            out[:] = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise _bad(where, f"its PNG data is damaged: {error}") from None
 

@@ -130,7 +130,6 @@ class RldsSource:
         if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < entry.length:
             raise IndexError(f"steps {wanted[0]} to {wanted[-1]} of an episode with {entry.length}")
         spec = self.specs.image
-        size = (spec.height, spec.width)
         if (total := len(wanted) * spec.height * spec.width * 3 * len(spec.cameras)) > MOST_BYTES:
             raise bad(entry.where, f"its pictures would take {total} bytes; up to {MOST_BYTES} are decoded at once")
         seen = {}
@@ -138,13 +137,13 @@ class RldsSource:
             name = IMAGES[camera]
             if (ref.id, camera) not in self._places:
                 self._places[ref.id, camera] = spans(file, entry, name)
-            frames = np.empty((len(wanted), *size, 3), np.uint8)
+            frames = np.empty((len(wanted), spec.height, spec.width, 3), np.uint8)
             for frame, step in zip(frames, wanted, strict=True):
                 start, stop = self._places[ref.id, camera][step].tolist()
                 where = f"{entry.where}: {name}[{step}]"
                 if stop - start > pictures.MOST_BYTES:
                     raise bad(where, f"it has {stop - start} bytes; up to {pictures.MOST_BYTES} are read")
-                frame[:] = pictures.decode(file[start:stop], where, size=size)
+                pictures.decode(file[start:stop], where, out=frame)
             seen[camera] = image.convert(
                 frames if np.array_equal(back, np.arange(len(wanted))) else frames[back],
                 source=image.Orientation.TURNED_180,
