@@ -94,7 +94,7 @@ def serving() -> Iterator[Serving]:
 
     def start(policy: Any, *, metadata: Mapping[str, Any] | None = None, **flags: Any) -> Running:
         clocks = {name: flags.pop(name) for name in ("clock", "policy_clock") if name in flags}
-        config = ServeConfig(policy="test", port=0, **({"wait_ms": 1.0, "drain_seconds": 5.0} | flags))
+        config = ServeConfig(policy="test", **({"port": 0, "wait_ms": 1.0, "drain_seconds": 5.0} | flags))
         lines: list[str] = []
         said = describe(policy, config, {"name": "test"}) if metadata is None else metadata
         server = Server(policy, config, said, log=lines.append, **clocks)
@@ -172,3 +172,38 @@ def observe() -> Callable[..., Observation]:
 @pytest.fixture(scope="session")
 def recipes() -> Path:
     return Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """An untrained `tiny` that looks through both cameras at 64 x 64."""
+    import torch  # here: most tests of this folder do without
+
+    from handeye.checkpoints.manifest import Manifest
+    from handeye.checkpoints.save import save
+    from handeye.conventions.plain import to_plain
+    from handeye.data.pipeline.pipeline import standard_pipeline
+    from handeye.data.statistics import measure
+    from handeye.models.tiny import Config, Model
+
+    model = Model(
+        Config(image_size=32, channels=(4, 8, 8), keypoints=4, overview=8, width=16, layers=1, sentence_width=8)
+    )
+    model.initialise(torch.Generator().manual_seed(0))
+    random = np.random.default_rng(0)
+    statistics = measure([(random.uniform(-0.5, 0.5, (50, 7)), random.normal(size=(50, 8)))])
+    specs = libero.specs(camera_size=64)
+    manifest = Manifest(
+        family="tiny",
+        config=to_plain(model.config),
+        files={},
+        tensors=0,
+        specs=specs,
+        pipeline=standard_pipeline(specs, statistics, image_size=32, prompt_length=64),
+        statistics=statistics,
+        merged=False,
+        step=1,
+        provenance={},
+    )
+    save(tmp_path / "run" / "final", manifest, model.state_dict())
+    return tmp_path / "run" / "final"

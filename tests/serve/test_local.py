@@ -9,41 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from handeye.checkpoints.manifest import Manifest
-from handeye.checkpoints.save import save
 from handeye.conventions import libero
-from handeye.conventions.plain import to_plain
-from handeye.data.pipeline.pipeline import standard_pipeline
-from handeye.data.statistics import measure
 from handeye.errors import UserError
-from handeye.models.tiny import Config, Model
 from handeye.serve.local import load_policy
 from handeye.types import Observation, Policy
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    model = Model(
-        Config(image_size=32, channels=(4, 8, 8), keypoints=4, overview=8, width=16, layers=1, sentence_width=8)
-    )
-    model.initialise(torch.Generator().manual_seed(0))
-    random = np.random.default_rng(0)
-    statistics = measure([(random.uniform(-0.5, 0.5, (50, 7)), random.normal(size=(50, 8)))])
-    specs = libero.specs(camera_size=64)
-    manifest = Manifest(
-        family="tiny",
-        config=to_plain(model.config),
-        files={},
-        tensors=0,
-        specs=specs,
-        pipeline=standard_pipeline(specs, statistics, image_size=32, prompt_length=64),
-        statistics=statistics,
-        merged=False,
-        step=1,
-        provenance={},
-    )
-    save(tmp_path / "run" / "final", manifest, model.state_dict())
-    return tmp_path / "run" / "final"
 
 
 def observations(count: int) -> list[Observation]:

@@ -11,6 +11,7 @@ The second and third are said once. When a demonstration is over, the arm stands
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from handeye.conventions import libero
 from handeye.conventions.spec import Specs
 from handeye.data.source import EpisodeRef, open_source
 from handeye.errors import UserError
+from handeye.records import sha256_file
 from handeye.types import ActionChunk, EpisodeId, Observation
 
 Replan = int | Literal["chunk"]
@@ -53,6 +55,14 @@ class Replay:
         self._asked: dict[EpisodeId, dict[int, int]] = {}
         self._playing: dict[EpisodeId, Float32[np.ndarray, "N A"]] = {}
         self._said: set[str] = set()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The bytes of every file that is read."""
+        digest = hashlib.sha256()
+        for path in self._source.files:
+            digest.update(f"{path.name} {sha256_file(path)}\n".encode())
+        return {"demonstrations": digest.hexdigest(), "replan": self._replan}
 
     def reset(self, episodes: Sequence[EpisodeId]) -> None:
         for episode in episodes:

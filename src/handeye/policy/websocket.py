@@ -77,9 +77,13 @@ class Remote:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Which policy answers, as far as the server says so: part of an evaluation's plan."""
+        """Which policy answers, as far as the server says so: part of an evaluation's plan. A checkpoint is the same
+        one here and there: an evaluation goes on whether it is served or local."""
+        about = self._server.about
+        if isinstance(about, dict) and "manifest" in about:
+            return {name: value for name, value in about.items() if name != "name"}
         digest = hashlib.sha256(self._metadata).hexdigest()
-        return {"server": self._server.about or "openpi protocol, undeclared", "metadata": digest}
+        return {"server": about or "openpi protocol, undeclared", "metadata": digest}
 
     def reset(self, episodes: Sequence[EpisodeId]) -> None:
         """Servers remember nothing between questions."""

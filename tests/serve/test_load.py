@@ -1,0 +1,45 @@
+"""A checkpoint by its address, local and served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handeye.errors import UserError
+from handeye.policy.websocket import Patience, Remote
+from handeye.serve.load import load
+from handeye.serve.run import identity
+from handeye.types import Policy
+
+
+def test_addresses_of_both_sides() -> None:
+    assert load("expert") is None
+    assert load("zero").specs.image.cameras == ()
+
+
+def test_devices(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="no device"):
+        load(str(checkpoint), device="abacus")
+    assert isinstance(load(str(checkpoint), device="cpu"), Policy)
+
+
+def test_a_served_checkpoint_gives_the_chunks_of_a_local_one(checkpoint: Path, serving: Any, observe: Any) -> None:
+    """To the last bit, one by one; together as near as the model's own batches come."""
+    local = load(str(checkpoint.parent), device="cpu")
+    asked = [observe(index, 64) for index in range(6)]
+    with Remote(serving(local, batch=6).address, patience=Patience(connect=10.0, answer=20.0)) as remote:
+        assert remote.specs == local.specs
+        for seen in asked:
+            np.testing.assert_array_equal(remote.act([seen])[0].actions, local.act([seen])[0].actions)
+        for one, other in zip(remote.act(asked), local.act(asked), strict=True):
+            np.testing.assert_allclose(one.actions, other.actions, atol=1e-5, rtol=0)
+
+
+def test_it_says_which_checkpoint_it_is(checkpoint: Path) -> None:
+    about = identity(str(checkpoint), load(str(checkpoint), device="cpu"))
+    assert (about["name"], about["family"], about["step"]) == ("run/final", "tiny", 1)
+    assert about == identity(str(checkpoint.parent), load(str(checkpoint), device="cpu")) | {"name": "run/final"}
+    assert identity("noise", load("noise")) == {"name": "noise"}
