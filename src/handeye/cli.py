@@ -74,6 +74,16 @@ VERBS = {
         config="handeye.data.config:IndexConfig",
         run="handeye.data.look:index",
     ),
+    "data convert": Verb(
+        about="any format into any other; no-ops dropped or episodes made again where asked, all accounted for",
+        config="handeye.data.config:ConvertConfig",
+        run="handeye.data.convert.run:run",
+    ),
+    "data replay": Verb(
+        about="how many demonstrations still succeed in this simulator?",
+        config="handeye.data.config:ReplayConfig",
+        run="handeye.data.replay.run:run",
+    ),
     "data show": Verb(
         about="one demonstration as a contact sheet with its actions, and as a video",
         config="handeye.data.config:ShowConfig",

@@ -18,7 +18,7 @@ MAY_USE = {
     "sim": set(),
     "distributed": set(),
     "expert": {"distributed", "sim", "data"},
-    "data": {"distributed"},
+    "data": {"distributed", "sim"},  # replay, making again, orientation against a rendering
     "models": set(),
     "checkpoints": {"models", "data"},
     "train": {"models", "data", "checkpoints"},

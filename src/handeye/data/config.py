@@ -96,6 +96,87 @@ class ShowConfig:
         _at_least_one(columns=self.columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """Any format into any other. Killed, the same command goes on, to the same bytes."""
+
+    root: Set
+    """A set of demonstrations of any format."""
+
+    target: Annotated[Path, Positional, arg(metavar="DST")]
+    """The new set's folder. It appears when it is complete."""
+
+    to: Literal["hdf5", "rlds", "lerobot"]
+    """LIBERO's HDF5 files, a TFDS folder, or a LeRobot folder."""
+
+    drop_no_ops: bool = False
+    """Leave out steps in which the arm stands still and the gripper is commanded as before: the rule of the published
+    "no_noops" sets."""
+
+    successes: bool = False
+    """Leave out episodes that are known not to end in success."""
+
+    name: str | None = None
+    """--to rlds: the data set's name. Default: DST's."""
+
+    lerobot_version: Literal["v2.0", "v2.1", "v3.0"] = "v2.1"
+    """--to lerobot: v2.1 is what openpi reads, v3.0 what lerobot 0.4 and later write."""
+
+    lerobot_images: Literal["png", "av1", "h264"] = "png"
+    """--to lerobot: pictures in the tables, without loss, or one video per camera."""
+
+    lerobot_keys: Literal["openpi", "lerobot"] = "openpi"
+    """--to lerobot: `image`, `wrist_image`, `state`, `actions`, or `observation.images.image`, ..., `action`."""
+
+    replay: bool = False
+    """Go through each episode again in our simulator and record what is seen then: the rule of the published "no_noops"
+    sets, with --drop-no-ops. Episodes that do not succeed again are left out. From HDF5 only."""
+
+    camera_size: int | None = None
+    """With --replay: height and width of the new pictures. Default: those of the source."""
+
+    suite: str | None = None
+    """With --replay: where the tasks' names occur in several suites."""
+
+    workers: int = 2
+    """Processes. The bytes do not depend on it."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(workers=self.workers)
+        if self.camera_size is not None and not self.replay:
+            raise UserError(
+                "--camera-size was given without --replay.",
+                why="pictures of another size are made by the simulator, not by scaling",
+                fix="add --replay, or leave it out",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig:
+    """Do recorded demonstrations still succeed in this simulator? Exit code 1 if one does not."""
+
+    root: Set
+    """A set of HDF5 demonstrations: other formats hold no simulator states to begin from."""
+
+    suite: str | None = None
+    """Where the tasks' names occur in several suites."""
+
+    episodes: int | None = None
+    """The first so many of each task. Default: all."""
+
+    workers: int = 2
+    """Simulator processes. The results do not depend on it."""
+
+    out: Path | None = None
+    """Also write a JSON file with one record per episode."""
+
+    json: bool = False
+    """Print that instead of a table."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(workers=self.workers, episodes=1 if self.episodes is None else self.episodes)
+
+
 def _at_least_one(**flags: int) -> None:
     for flag, value in flags.items():
         if value < 1:

@@ -7,7 +7,7 @@ where an initial state was loaded, after the 25th where it was not. So whoever w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -99,6 +99,14 @@ class TaskEnv:
         self._forced = 1
         self._sampled_now()
         self._hash_scene()
+
+    def stand(self, fixtures: Mapping[str, tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "4"]]]) -> None:
+        """Put fixtures where a recording had them: body -> position, quaternion (w, x, y, z). After `place`, before
+        `set_state`. Bodies that are no fixture of this scene are left alone."""
+        own = {part.body for part in self.scene.parts.values() if not part.movable}
+        for name in own & fixtures.keys():
+            body = self.model.body(name).id
+            self._own["body_pos"][body], self._own["body_quat"][body] = fixtures[name]
 
     def set_state(self, row: Float64[np.ndarray, "D"]) -> None:
         """Load time, qpos, qvel, as the reference's set_init_state: the controller keeps its goal."""

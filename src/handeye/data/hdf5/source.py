@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 from handeye.conventions import image, libero, proprio
 from handeye.conventions.spec import Specs
+from handeye.data.hdf5.demo import DemoRecord
 from handeye.data.hdf5.read import FileIndex, find_files, index_file, read_demo, read_frames
 from handeye.data.source import EpisodeRef, Stored
 from handeye.errors import UserError
@@ -69,8 +70,12 @@ class Hdf5Source:
     def _path(self, ref: EpisodeRef) -> Path:
         return self._base / str(ref.where["file"])
 
+    def record(self, ref: EpisodeRef, *, images: bool = True) -> DemoRecord:
+        """All that the file holds of it, rows as they lie there."""
+        return read_demo(self._path(ref), ref.where["demo"], images=images)
+
     def load(self, ref: EpisodeRef, *, images: bool = True) -> Episode:
-        record = read_demo(self._path(ref), ref.where["demo"], images=images)
+        record = self.record(ref, images=images)
         return record.episode(id=ref.id, task=ref.task, prompt=ref.prompt, source={**ref.where, **record.info})
 
     def frames(self, ref: EpisodeRef, steps: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n H W 3"]]:
@@ -78,7 +83,7 @@ class Hdf5Source:
         return read_frames(self._path(ref), ref.where["demo"], steps)
 
     def stored_vectors(self, ref: EpisodeRef) -> tuple[Float[np.ndarray, "N A"], Float[np.ndarray, "N S"]]:
-        record = read_demo(self._path(ref), ref.where["demo"], images=False)
+        record = self.record(ref, images=False)
         return record.actions, proprio.from_hdf5(record.ee_states, record.gripper_states)
 
 
