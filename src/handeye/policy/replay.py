@@ -12,7 +12,6 @@ The second and third are said once. When a demonstration is over, the arm stands
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -140,16 +139,20 @@ class Replay:
 
     @cached_property
     def _identified(self) -> Mapping[EpisodeId, EpisodeRef]:
-        return {origin: ref for ref in self._source.episodes if (origin := self._origins[ref.id]) is not None}
+        found: dict[EpisodeId, EpisodeRef] = {}
+        for ref in self._source.episodes:
+            if (origin := self._origins[ref.id]) is not None:
+                found.setdefault(origin, ref)
+        return found
 
     @cached_property
     def _placed(self) -> Mapping[tuple[str, int, int | None], EpisodeRef]:
         """The first demonstration of each task and stored initial state."""
-        found: defaultdict[tuple[str, int, int | None], list[EpisodeRef]] = defaultdict(list)
+        found: dict[tuple[str, int, int | None], EpisodeRef] = {}
         for origin, ref in self._identified.items():
             if origin.initial_state is not None:
-                found[origin.suite, origin.task, origin.initial_state].append(ref)
-        return {place: refs[0] for place, refs in found.items()}
+                found.setdefault((origin.suite, origin.task, origin.initial_state), ref)
+        return found
 
     @cached_property
     def _unidentified(self) -> tuple[EpisodeRef, ...]:
