@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from handeye.conventions import libero
-from handeye.data import source as sources
 from handeye.data.source import EpisodeRef
 from handeye.errors import UserError
 from handeye.policy import replay
@@ -157,8 +156,30 @@ def test_it_is_identified_by_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert identity("one") == identity("one") != identity("two")
 
 
-def test_files(tmp_path: Path) -> None:
-    """Through the readers: what `handeye demos` writes has the episodes in it."""
-    assert replay.open_source is sources.open_source
+def test_files_as_handeye_demos_writes_them(tmp_path: Path) -> None:
+    from handeye.data.hdf5.demo import TaskHeader, record
+    from handeye.data.hdf5.write import write_task_file
+
+    def demo(number: int) -> Any:
+        steps, random = 20, np.random.default_rng(number)
+        states, quaternions = random.normal(size=(steps, 30)), np.tile([0.0, 0.0, 0.0, 1.0], (steps, 1))
+        return record(
+            actions=actions(number),
+            states=states,
+            images={name: np.zeros((steps, 8, 8, 3), np.uint8) for name in libero.CAMERAS},
+            robot_states=np.concatenate([random.normal(size=(steps, 5)), quaternions], axis=1),
+            joint_states=states[:, 1:8],
+            info={"episode": asdict(episode(number))},
+        )
+
+    header = TaskHeader(name="lift_it", language="lift it", env_name="Lift", problem_name="lift")
+    write_task_file(tmp_path / "lift_it_demo.hdf5", header, [demo(number) for number in range(3)])
+    policy = Replay(str(tmp_path), replan=5)
+    policy.reset([episode(2)])
+    np.testing.assert_array_equal(ask(policy, episode(2), 1, prompt="lift it"), actions(2)[5:10].astype(np.float32))
+    assert len(policy.identity["demonstrations"]) == 64
+
+
+def test_no_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         Replay(str(tmp_path / "nothing"))

@@ -101,7 +101,7 @@ class Replay:
     def _match(self, episode: EpisodeId, prompt: str) -> EpisodeRef:
         if episode in self._identified:
             return self._identified[episode]
-        place = (episode.suite, episode.task, episode.initial_state)
+        place = (episode.suite, episode.task, -1 if episode.initial_state is None else episode.initial_state)
         if place in self._placed:
             self._say(
                 "other demonstrations of the same initial states are replayed: their fixtures may stand elsewhere"
@@ -127,10 +127,8 @@ class Replay:
         return unnamed[episode.initial_state]
 
     def _states(self, episode: EpisodeId) -> str:
-        states = sorted(
-            {str(place[2]) for place in self._placed if place[:2] == (episode.suite, episode.task)}, key=len
-        )
-        return ", ".join(states) or "none"
+        states = {place[2] for place in self._placed if place[:2] == (episode.suite, episode.task)}
+        return ", ".join(map(str, sorted(states))) or "none"
 
     @cached_property
     def _origins(self) -> Mapping[str, EpisodeId | None]:
@@ -146,9 +144,9 @@ class Replay:
         return found
 
     @cached_property
-    def _placed(self) -> Mapping[tuple[str, int, int | None], EpisodeRef]:
+    def _placed(self) -> Mapping[tuple[str, int, int], EpisodeRef]:
         """The first demonstration of each task and stored initial state."""
-        found: dict[tuple[str, int, int | None], EpisodeRef] = {}
+        found: dict[tuple[str, int, int], EpisodeRef] = {}
         for origin, ref in self._identified.items():
             if origin.initial_state is not None:
                 found.setdefault((origin.suite, origin.task, origin.initial_state), ref)
