@@ -193,7 +193,7 @@ def same(a: dict, b: dict) -> bool:
 
 def test_every_epoch_shows_every_sample_once(samples: Samples) -> None:
     batches = Batches(samples, 7, seed=3)  # 7 does not divide 90: batches reach into the next epoch
-    taken = np.concatenate([batches._take() for _ in range(90)])
+    taken = np.concatenate([batches.order.take(7) for _ in range(90)])
     epochs = taken.reshape(7, 90)
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(90))
@@ -221,7 +221,7 @@ def test_seeds_matter(samples: Samples) -> None:
 
 def test_training_batches_are_augmented_and_samples_are_not(samples: Samples) -> None:
     batches = Batches(samples, 16, seed=0)
-    plain = samples.batch(Batches(samples, 16, seed=0)._take())
+    plain = samples.batch(Batches(samples, 16, seed=0).order.take(16))
     varied = batches.next()
     assert (varied["image.wrist"] != plain["image.wrist"]).any()
     np.testing.assert_array_equal(varied["actions"], plain["actions"])
