@@ -146,7 +146,11 @@ def test_what_a_set_does_without(tmp_path: Path, set_of, steps_of) -> None:
     edit(folder, "features.json", change)
     (folder / "libero_goal-train.tfrecord-00001-of-00002").touch()
     source = RldsSource(folder)
-    assert source.specs.image.cameras == ("agentview",) and source.stored.lacks == ("simulator states", "joints")
+    assert source.specs.image.cameras == ("agentview",) and source.stored.lacks == (
+        "simulator states",
+        "joints",
+        "success",
+    )
     assert source.stored.codec == "png" and source.specs.image.height == SIZE
     episode = source.load(source.episodes[0])
     assert episode.success is None and episode.joints is None and set(episode.images) == {"agentview"}

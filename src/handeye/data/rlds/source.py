@@ -71,14 +71,18 @@ class RldsSource:
             image=replace(libero.IMAGE, cameras=cameras, height=height, width=width),
             proprio=libero.PROPRIO,
         )
-        joints = _one(root, "kinds (with and without joints)", {JOINTS in folder.features for folder in folders})
+        held = {
+            "simulator states": False,
+            "joints": all(JOINTS in folder.features for folder in folders),
+            "success": all({REWARD, TERMINAL} & set(folder.features) for folder in folders),
+        }
         self.stored = Stored(
             format="rlds",
             version="+".join(sorted({folder.info.version for folder in folders})),
             orientation=image.Orientation.TURNED_180,
             codec="+".join(sorted({codec for folder in folders for codec in _codecs(folder)})),
             observed="before",  # nothing in a TFDS folder says it: docs/data/rlds.md
-            lacks=("simulator states",) if joints else ("simulator states", "joints"),
+            lacks=tuple(name for name, there in held.items() if not there),
         )
         named = [(folder, entry) for folder in folders for entry in folder.entries]
         self.episodes = tuple(_ref(root, folder, entry) for folder, entry in named)
