@@ -10,8 +10,10 @@ import pytest
 
 from handeye.errors import UserError
 from handeye.policy.websocket import Patience, Remote
+from handeye.serve.config import ServeConfig
 from handeye.serve.load import load
 from handeye.serve.run import identity
+from handeye.serve.server import describe
 from handeye.types import Policy
 
 
@@ -38,8 +40,12 @@ def test_a_served_checkpoint_gives_the_chunks_of_a_local_one(checkpoint: Path, s
             np.testing.assert_allclose(one.actions, other.actions, atol=1e-5, rtol=0)
 
 
-def test_it_says_which_checkpoint_it_is(checkpoint: Path) -> None:
-    about = identity(str(checkpoint), load(str(checkpoint), device="cpu"))
+def test_it_says_which_checkpoint_it_is(checkpoint: Path, serving: Any) -> None:
+    """Whether it is asked here or through a server, it is the same policy: an evaluation's plan does not change."""
+    local = load(str(checkpoint), device="cpu")
+    about = identity(str(checkpoint), local)
     assert (about["name"], about["family"], about["step"]) == ("run/final", "tiny", 1)
-    assert about == identity(str(checkpoint.parent), load(str(checkpoint), device="cpu")) | {"name": "run/final"}
     assert identity("noise", load("noise")) == {"name": "noise"}
+    said = describe(local, ServeConfig(policy="x"), about)
+    with Remote(serving(local, metadata=said).address, patience=Patience(connect=10.0)) as remote:
+        assert remote.identity == local.identity

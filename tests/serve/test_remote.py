@@ -12,7 +12,8 @@ import pytest
 from handeye.errors import UserError
 from handeye.policy.scripted import Noise, Zero
 from handeye.policy.websocket import Patience, Remote, ServerError
-from handeye.serve.run import identity
+from handeye.serve.config import ServeConfig
+from handeye.serve.server import describe
 from handeye.types import Observation, Policy
 
 SOON = Patience(connect=10.0, answer=20.0)
@@ -91,16 +92,11 @@ def test_a_restarted_server_is_found_again(serving: Any, looker: Any, observe: C
         same(remote, looker, [observe(1)])
 
 
-def test_which_policy_is_served(serving: Any, looker: Any, tmp_path: Path) -> None:
-    """The digest of a checkpoint is the same for who loads it and for who asks its server."""
-    (tmp_path / "manifest.json").write_text("{}")
-    about = identity(str(tmp_path), looker)
-    assert set(about) == {"name", "manifest", "family", "step"}
-    from handeye.serve.config import ServeConfig
-    from handeye.serve.server import describe
-
-    said = describe(looker, ServeConfig(policy="x"), about)
+def test_which_policy_is_served(serving: Any, looker: Any) -> None:
+    """A checkpoint is the same for who loads it and for who asks its server."""
+    config, known = ServeConfig(policy="x"), {"manifest": "abc", "family": "tiny", "step": 3}
+    said = describe(looker, config, {"name": "run/final", **known})
     with Remote(serving(looker, metadata=said).address, patience=SOON) as remote:
-        assert remote.identity == {name: about[name] for name in ("manifest", "family", "step")}
+        assert remote.identity == known
     with Remote(serving(looker).address, patience=SOON) as remote:
         assert remote.identity["server"] == {"name": "test"}

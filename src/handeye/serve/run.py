@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
 from pathlib import Path
 from typing import Any
@@ -55,17 +54,10 @@ def _stop(stop: asyncio.Event, number: int) -> None:
 
 
 def identity(address: str, policy: object) -> dict[str, Any]:
-    """Which policy this is, without the machine's folders: of a checkpoint the digest of its manifest."""
-    for file in (Path(address, "manifest.json"), Path(address, "final", "manifest.json")):
-        if file.is_file():
-            manifest = getattr(policy, "manifest", None)
-            return {
-                "name": "/".join(Path(address).resolve().parts[-2:]),
-                "manifest": hashlib.sha256(file.read_bytes()).hexdigest(),
-                "family": getattr(manifest, "family", None),
-                "step": getattr(manifest, "step", None),
-            }
-    return {"name": address}
+    """Which policy this is, without the machine's folders, and what it says of itself: a checkpoint, the digest of its
+    manifest."""
+    name = "/".join(Path(address).resolve().parts[-2:]) if Path(address).exists() else address
+    return {"name": name, **getattr(policy, "identity", {})}
 
 
 def _caution(config: ServeConfig) -> None:
