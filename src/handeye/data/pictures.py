@@ -69,9 +69,15 @@ def header(data: bytes, where: str) -> Header:
 
 
 def decode(
-    data: bytes, where: str, *, size: tuple[int, int] | None = None, out: UInt8[np.ndarray, "h w 3"] | None = None
+    data: bytes,
+    where: str,
+    *,
+    size: tuple[int, int] | None = None,
+    out: UInt8[np.ndarray, "h w 3"] | None = None,
+    alpha: Literal["refuse", "drop"] = "refuse",
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB, as stored (not turned). `size`: the height and width that it must have; `out`: where the pixels go."""
+    """RGB, as stored (not turned). `size`: the height and width that it must have; `out`: where the pixels go. `alpha`:
+    what happens to a PNG's transparency, where there is any; dropping it shows the colours that it hid."""
     said = header(data, where)
     if out is not None:
         size = (out.shape[0], out.shape[1])
@@ -82,7 +88,7 @@ def decode(
     if said.codec == "jpeg":
         _decode_jpeg(data, where, out)
     else:
-        _decode_png(data, where, out)
+        _decode_png(data, where, out, alpha)
     return out
 
 
@@ -108,12 +114,13 @@ def _decode_jpeg(data: bytes, where: str, out: UInt8[np.ndarray, "h w 3"]) -> No
         raise _bad(where, f"its JPEG data is damaged: {error}") from None
 
 
-def _decode_png(data: bytes, where: str, out: UInt8[np.ndarray, "h w 3"]) -> None:
+def _decode_png(data: bytes, where: str, out: UInt8[np.ndarray, "h w 3"], alpha: Literal["refuse", "drop"]) -> None:
     pixels = io.BytesIO(b"".join([_PNG, *_png_pixels(data, where)]))
     try:
         with Image.open(pixels, formats=["PNG"]) as image:
-            opaque = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255)
-            if not (opaque or image.mode in _PNG_MODES) or "transparency" in image.info:
+            clear = image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() != (255, 255)
+            clear = clear or "transparency" in image.info
+            if (clear and alpha == "refuse") or image.mode not in (*_PNG_MODES, "RGBA", "LA"):
                 raise _bad(where, f"its pixels are {image.mode}, which 8-bit RGB cannot hold")
             out[:] = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
