@@ -11,6 +11,7 @@ import torch
 
 from handeye.conventions import libero
 from handeye.errors import UserError
+from handeye.models.tiny import Model
 from handeye.serve.local import load_policy
 from handeye.types import Observation, Policy
 
@@ -39,13 +40,64 @@ def test_it_is_a_policy_that_says_what_its_numbers_mean(checkpoint: Path) -> Non
     assert set(np.unique(chunk.actions[:, 6])) <= {-1.0, 1.0}
 
 
-def test_an_answer_depends_neither_on_neighbours_nor_on_history(checkpoint: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 3, 4, 8])
+def test_an_answer_depends_neither_on_neighbours_nor_on_history(rows: int, checkpoint: Path) -> None:
     asked = observations(5)
-    together = load_policy(checkpoint).act(asked)
-    policy = load_policy(checkpoint)
+    together = load_policy(checkpoint, rows=rows).act(asked)
+    policy = load_policy(checkpoint, rows=rows)
+    turned = policy.act(asked[::-1])[::-1]
     for index in (4, 0, 2, 1, 3):
+        np.testing.assert_array_equal(turned[index].actions, together[index].actions)
         np.testing.assert_array_equal(policy.act([asked[index]])[0].actions, together[index].actions)
     assert not np.array_equal(together[0].actions, together[1].actions)
+
+
+def test_a_batch_answers_what_single_questions_do(checkpoint: Path) -> None:
+    asked = observations(11)
+    for one, other in zip(
+        load_policy(checkpoint, rows=8).act(asked), load_policy(checkpoint, rows=1).act(asked), strict=True
+    ):
+        np.testing.assert_allclose(one.actions, other.actions, rtol=0, atol=1e-5)
+
+
+def test_rows_that_are_not_independent_are_computed_one_by_one(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels that order their sums by the row's place, as it were."""
+    plain, sample = load_policy(checkpoint).act(observations(3)), Model.sample_actions
+
+    def by_place(self: Model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        actions = sample(self, batch)
+        return actions + 1e-7 * torch.arange(len(actions))[:, None, None]
+
+    monkeypatch.setattr(Model, "sample_actions", by_place)
+    policy = load_policy(checkpoint, rows=4)
+    assert policy.rows == 1
+    assert "computed one by one" in capsys.readouterr().err
+    for one, other in zip(policy.act(observations(3)), plain, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+
+
+def test_the_model_hears_each_questions_seed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Families that sample draw their noise from it."""
+    heard: list[list[int]] = []
+    sample = Model.sample_actions
+
+    def listening(self: Model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        heard.append(batch["seed"].tolist())
+        return sample(self, batch)
+
+    policy = load_policy(checkpoint, rows=2)
+    monkeypatch.setattr(Model, "sample_actions", listening)
+    policy.act([replace(each, seed=2**32 - 1 - number) for number, each in enumerate(observations(3))])
+    assert heard == [[2**32 - 1, 2**32 - 2], [2**32 - 3, 2**32 - 3]]
+
+
+def test_identity_holds_what_reaches_the_last_bit(checkpoint: Path) -> None:
+    one, four = load_policy(checkpoint, rows=1).identity, load_policy(checkpoint, rows=4).identity
+    assert {name for name in one if one[name] != four[name]} == {"rows"}
+    assert (one["family"], one["step"], len(one["manifest"])) == ("tiny", 1, 64)
+    assert one["device"].startswith("cpu, ")
 
 
 def test_it_looks_reads_and_feels(checkpoint: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -60,7 +59,7 @@ class Plan:
     """The policy as it was named."""
 
     policy: Mapping[str, Any]
-    """What it is: the digest of a checkpoint's manifest, or the name of a built-in; and its specs."""
+    """What it is, as far as it says so (`Identified`), else how it was named; and its specs."""
 
     cameras: tuple[str, ...] | None
     """What the policy looks through; None: it does not look at all (the expert)."""
@@ -251,9 +250,4 @@ def _describe(address: str, policy: DeclaredPolicy | None) -> dict[str, Any]:
     if isinstance(policy, Identified):
         known = dict(policy.identity)  # a checkpoint's digest says all; an address is the least that a server has
         return {**({} if "manifest" in known else {"name": address}), **known, "specs": specs}
-    for manifest in (Path(address, "manifest.json"), Path(address, "final", "manifest.json")):
-        if policy is not None and manifest.is_file():
-            value = read_json(manifest, what="a checkpoint's manifest")
-            digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-            return {"manifest": digest, "family": value.get("family"), "step": value.get("step"), "specs": specs}
     return {"name": address, "specs": specs}

@@ -1,53 +1,131 @@
-"""A checkpoint as a policy in this process: what training saved answers, through the pipeline that training used."""
+"""A checkpoint as a policy in this process: what training saved answers, through the pipeline that training used.
+
+An answer must be a function of its observation, to the last bit, or an evaluation's records would depend on who else
+happened to ask at the same moment. A model's last bits depend on the number of rows that it computes at once, since
+libraries choose their kernels by it: `tiny` on a CPU with AVX-512 answers differently by 1e-6 with one row, with two or
+three, and with four or more. So that number is fixed (`rows`), a smaller question is filled up, and it is part of the
+policy's identity. That a row then depends neither on its place nor on its neighbours is a property of the kernels, and
+no library promises it: it is tried when the policy is made, and where it does not hold, rows are computed one by one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from handeye.checkpoints.load import Checkpoint, load
 from handeye.checkpoints.manifest import FILE, Manifest
+from handeye.console import warn
 from handeye.conventions.spec import Specs
+from handeye.records import sha256_json
 from handeye.types import ActionChunk, EpisodeId, Observation
+
+ROWS = {"cpu": 1, "cuda": 4}
+"""Rows computed at once unless somebody says otherwise. On a CPU filling up costs what it computes; on a GPU four rows
+of a large model take little longer than one, and a question that comes alone waits for all of them."""
 
 
 class LocalPolicy:
-    """Observations are answered one at a time with one thread: sums are then ordered the same way whoever else asks, so
-    an answer is a function of the observation, to the last bit. A small model loses little by it."""
+    """Answers any number of observations, `rows` of them at a time. On a CPU with one thread, so that sums are ordered
+    the same way on any number of cores."""
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu", rows: int | None = None) -> None:
+        """`rows`: observations that the model computes at once. A warning, and 1, where they are not independent."""
         self.manifest: Manifest = checkpoint.manifest
         self.specs: Specs = checkpoint.manifest.specs
         """What it was trained on; compare with the simulator's before asking anything."""
 
         self.chunk: int = checkpoint.manifest.config["chunk"]
         self._model = checkpoint.model.to(device)
-        self._device = device
+        self._device = torch.device(device)
+        self.rows = rows or ROWS.get(self._device.type, 1)
+        if self.rows > 1 and not self._independent():
+            warn(
+                f"on this device ({self._kernels()}) an answer of {self.rows} rows would depend on its neighbours: "
+                "observations are computed one by one"
+            )
+            self.rows = 1
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which weights, and what reaches the last bits of what they answer."""
+        return {
+            "manifest": sha256_json(self.manifest.to_json()),
+            "family": self.manifest.family,
+            "step": self.manifest.step,
+            "rows": self.rows,
+            "device": self._kernels(),
+        }
 
     def reset(self, episodes: Sequence[EpisodeId]) -> None:
         """Nothing is remembered between questions."""
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         with _one_thread(), torch.inference_mode():
-            return [self._answer(observation) for observation in observations]
+            answers: list[np.ndarray] = []
+            for start in range(0, len(observations), self.rows):
+                answers += self._compute(observations[start : start + self.rows])
+        decode = self.manifest.pipeline.decode
+        return [ActionChunk(actions=decode(a, o.proprio)) for a, o in zip(answers, observations, strict=True)]
 
-    def _answer(self, observation: Observation) -> ActionChunk:
-        item = self.manifest.pipeline.encode(observation)
-        batch = {name: torch.from_numpy(np.ascontiguousarray(v))[None].to(self._device) for name, v in item.items()}
-        actions = self._model.sample_actions(batch)[0].float().cpu().numpy()  # type: ignore[operator]
-        return ActionChunk(actions=self.manifest.pipeline.decode(actions))
+    def device_use(self) -> str:
+        """Of a GPU: how busy it is, where its driver says so, and how much memory the model has."""
+        if self._device.type != "cuda":
+            return ""
+        memory = f"{torch.cuda.memory_allocated(self._device) / 1e9:.1f} GB"
+        try:
+            return f"{self._device} {torch.cuda.utilization(self._device)} %, {memory}"
+        except (ModuleNotFoundError, RuntimeError):  # no NVML
+            return f"{self._device} {memory}"
+
+    def _compute(self, some: Sequence[Observation]) -> list[np.ndarray]:
+        """Model outputs of at most `rows` observations. The last one is repeated to fill up."""
+        items: list[dict[str, Any]] = [{**self.manifest.pipeline.encode(each), "seed": np.int64(each.seed)} for each in some]
+        items += items[-1:] * (self.rows - len(items))
+        batch = {name: torch.from_numpy(np.stack([item[name] for item in items])).to(self._device) for name in items[0]}
+        answered = self._model.sample_actions(batch)  # type: ignore[operator]
+        answered = answered.float() if answered.is_floating_point() else answered  # token ids stay whole numbers
+        return list(answered[: len(some)].cpu().numpy())
+
+    def _independent(self) -> bool:
+        """Whether one observation gets the same bits in every place, among ever other neighbours."""
+        random = np.random.default_rng(0)
+        with _one_thread(), torch.inference_mode():
+            asked = self._made_up(random)
+            crowds = [[self._made_up(random) for _ in range(self.rows)] for _ in range(self.rows)]
+            answers = []
+            for place, crowd in enumerate(crowds):
+                crowd[place] = asked
+                answers.append(self._compute(crowd)[place])
+        return all(np.array_equal(answer, answers[0]) for answer in answers)
+
+    def _made_up(self, random: np.random.Generator) -> Observation:
+        image = self.specs.image
+        return Observation(
+            images={name: random.integers(0, 256, (image.height, image.width, 3), np.uint8) for name in image.cameras},
+            proprio=random.normal(size=self.specs.proprio.width).astype(np.float32),
+            prompt=" ".join(["pick", "up", "the", "red", "cube"][: random.integers(1, 6)]),
+            seed=int(random.integers(2**32)),
+        )
+
+    def _kernels(self) -> str:
+        """What chooses the kernels: the GPU's model, or the CPU's instructions."""
+        if self._device.type == "cuda":
+            return torch.cuda.get_device_name(self._device)
+        return f"{self._device.type}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def load_policy(path: Path | str, *, device: str = "cpu") -> LocalPolicy:
+def load_policy(path: Path | str, *, device: str = "cpu", rows: int | None = None) -> LocalPolicy:
     """`path`: a checkpoint, or the folder of a finished run, which means its `final`."""
     folder = Path(path)
     if not (folder / FILE).exists() and (folder / "final").is_dir():
         folder = folder / "final"
-    return LocalPolicy(load(folder, device=device), device=device)
+    return LocalPolicy(load(folder, device=device), device=device, rows=rows)
 
 
 @contextmanager
