@@ -109,6 +109,21 @@ VERBS = {
         config="handeye.serve.config:ServeConfig",
         run="handeye.serve.run:run",
     ),
+    "plan": Verb(
+        about="how many episodes for which difference, and how many hours, before anything runs",
+        config="handeye.evaluate.study_config:PlanConfig",
+        run="handeye.evaluate.planner:run",
+    ),
+    "compare": Verb(
+        about="is one evaluation better than another? paired, with an interval and a verdict",
+        config="handeye.evaluate.study_config:CompareConfig",
+        run="handeye.evaluate.compare_run:run",
+    ),
+    "select": Verb(
+        about="choose the best of several checkpoints on initial states that its test will not use",
+        config="handeye.evaluate.study_config:SelectConfig",
+        run="handeye.evaluate.selection:run",
+    ),
     "protocols list": Verb(
         about="the evaluation protocols, ours and those of published numbers",
         config="handeye.protocols.config:ListConfig",

@@ -1,4 +1,10 @@
-"""Rates with intervals. Two questions, two answers: on these tasks (Wilson), and on tasks like them (clustered)."""
+"""What one run says: a rate, a suite's mean, and what other tasks may give. docs/statistics.md says which to read when.
+
+Three questions, three intervals. On this task, or on these episodes: Wilson (`wilson`), or where the claim must hold
+whatever the truth is, Clopper and Pearson (`clopper_pearson`). On this suite, other initial states: `stratified`. On
+other tasks of this kind: `clustered`, with `bootstrap_tasks` as its check. Measured coverage of each is in
+docs/statistics.md, made by recipes/coverage.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import special  # not scipy.stats, which takes a second to import
+
+Interval = tuple[float, float]
+Counts = Sequence[tuple[int, int]]
+"""Successes and episodes of each task."""
+
+CONFIDENCE = 0.95
+DRAWS = 9_999
+"""Bootstrap samples: the bounds then move by less than a tenth of the interval's width from seed to seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +49,72 @@ def rate(successes: int, episodes: int) -> Rate:
     return Rate(successes=successes, episodes=episodes, low=low, high=high)
 
 
-def wilson(successes: int, episodes: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def quantile(confidence: float) -> float:
+    """Of the normal distribution, for a two-sided interval: 1.96 for 0.95."""
+    return float(special.ndtri((1 + confidence) / 2))
+
+
+def wilson(successes: int, episodes: int, *, confidence: float = CONFIDENCE) -> Interval:
     """Score interval of a proportion: right about as often as it claims, also near 0 and 1 and for few episodes."""
-    if not 0 <= successes <= episodes:
-        raise ValueError(f"{successes} successes of {episodes} episodes")
+    _check(successes, episodes)
     if episodes == 0:
         return 0.0, 1.0
-    z = float(special.ndtri((1 + confidence) / 2))
+    z = quantile(confidence)
     proportion, weight = successes / episodes, z * z / episodes
     middle = (proportion + weight / 2) / (1 + weight)
     half = math.sqrt(proportion * (1 - proportion) * weight + weight * weight / 4) / (1 + weight)
     # At 0 and at all, rounding must not leave the interval a hair short of the observed rate.
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == episodes else middle + half)
+
+
+def clopper_pearson(successes: int, episodes: int, *, confidence: float = CONFIDENCE) -> Interval:
+    """Exact interval of a proportion: right at least as often as it claims, whatever the truth, and wider for it. That
+    holds too for a suite whose tasks differ, with equally many episodes each: such a sum varies less than one binomial
+    (Hoeffding 1956)."""
+    _check(successes, episodes)
+    tail, failures = (1 - confidence) / 2, episodes - successes
+    low = 0.0 if successes == 0 else float(special.betaincinv(successes, failures + 1, tail))
+    high = 1.0 if failures == 0 else float(special.betaincinv(successes + 1, failures, 1 - tail))
+    return low, high
+
+
+def stratified(counts: Counts, *, confidence: float = CONFIDENCE) -> Interval:
+    """Score interval of a suite's mean, each task counting the same: all means that the observed one does not speak
+    against, with each task's own rate as likely as that mean allows (constrained maximum likelihood, as in Miettinen
+    and Nurminen 1985). Wilson's where tasks are alike, narrower where they differ."""
+    tasks = [(successes, episodes) for successes, episodes in counts if episodes]
+    for successes, episodes in tasks:
+        _check(successes, episodes)
+    if not tasks:
+        return 0.0, 1.0
+    successes, episodes = np.array(tasks, np.float64).T
+    observed, z = float(np.mean(successes / episodes)), quantile(confidence)
+
+    def distance(log_pull: float, towards: int) -> tuple[float, float]:
+        """Mean under a pull, and how many standard errors the observed one is away from it, less z."""
+        rates = _pulled(successes, episodes, towards * math.exp(log_pull))
+        mean = float(rates.mean())
+        error = math.sqrt(float((rates * (1 - rates) / episodes).sum())) / len(rates)
+        return mean, abs(observed - mean) - z * error
+
+    bounds = []
+    for towards in (1, -1):
+        near, far = -20.0, 40.0  # logarithms of the pull: none, and all the way
+        for _ in range(50):
+            middle = (near + far) / 2
+            near, far = (middle, far) if distance(middle, towards)[1] <= 0 else (near, middle)
+        bounds.append(distance(near, towards)[0])
+    low, high = bounds
+    return (0.0 if observed == 0 else min(low, observed)), (1.0 if observed == 1 else max(high, observed))
+
+
+def _pulled(successes: np.ndarray, episodes: np.ndarray, pull: float) -> np.ndarray:
+    """The most likely rates of the tasks if their mean is lower (pull > 0) or higher (pull < 0) than observed: roots of
+    s / p - f / (1 - p) = pull, in the form that does not cancel."""
+    count = successes if pull > 0 else episodes - successes
+    size = episodes + abs(pull)
+    root: np.ndarray = 2 * count / (size + np.sqrt(np.maximum(size * size - 4 * abs(pull) * count, 0.0)))
+    return root if pull > 0 else 1 - root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +127,11 @@ class Clustered:
     high: float
 
 
-def clustered(by_task: Mapping[int, Sequence[bool]], *, confidence: float = 0.95) -> Clustered | None:
-    """Cluster-robust standard error with the finite-cluster correction k / (k - 1), Student's t with k - 1 degrees of
-    freedom, cut at 0 and 1. None with fewer than two tasks, or where every task came out alike (0 and 100 % above all):
-    how much tasks differ was then not seen, and an interval of no width would claim that they do not."""
+def clustered(by_task: Mapping[int, Sequence[bool]], *, confidence: float = CONFIDENCE) -> Clustered | None:
+    """Cluster-robust standard error with the finite-cluster correction k / (k - 1); the interval is Student's t with
+    k - 1 degrees of freedom on the log-odds scale, where the mean of ten tasks is less skewed. None with fewer than two
+    tasks, or where every task came out alike (0 and 100 % above all): how much tasks differ was then not seen, and an
+    interval of no width would claim that they do not."""
     tasks = [outcomes for outcomes in by_task.values() if outcomes]
     if len(tasks) < 2:
         return None
@@ -71,5 +141,57 @@ def clustered(by_task: Mapping[int, Sequence[bool]], *, confidence: float = 0.95
     if squares == 0:
         return None
     error = math.sqrt(squares * len(tasks) / (len(tasks) - 1)) / episodes
-    half = float(special.stdtrit(len(tasks) - 1, (1 + confidence) / 2)) * error
-    return Clustered(rate=mean, standard_error=error, low=max(0.0, mean - half), high=min(1.0, mean + half))
+    half = float(special.stdtrit(len(tasks) - 1, (1 + confidence) / 2)) * error / (mean * (1 - mean))
+    middle = float(special.logit(mean))
+    low, high = float(special.expit(middle - half)), float(special.expit(middle + half))
+    return Clustered(rate=mean, standard_error=error, low=low, high=high)
+
+
+def bootstrap_tasks(
+    by_task: Mapping[int, Sequence[bool]], *, confidence: float = CONFIDENCE, seed: int = 0, draws: int = DRAWS
+) -> Interval | None:
+    """The same question by drawing tasks with replacement, percentiles widened for few tasks ("expanded percentiles",
+    Hesterberg 2015). A check on `clustered` that assumes no scale; with ten tasks it is right a little less often.
+    None where that is None. The seed is part of the answer."""
+    tasks = [outcomes for outcomes in by_task.values() if outcomes]
+    if clustered(by_task) is None:
+        return None
+    successes = np.array([sum(outcomes) for outcomes in tasks], np.float64)
+    episodes = np.array([len(outcomes) for outcomes in tasks], np.float64)
+    count = len(tasks)
+    chosen = np.random.default_rng(seed).integers(0, count, (draws, count))
+    means = successes[chosen].sum(axis=1) / episodes[chosen].sum(axis=1)
+    student = float(special.stdtrit(count - 1, (1 + confidence) / 2))
+    tail = float(special.ndtr(-student * math.sqrt(count / (count - 1))))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What the rate could have been, had every error ended in failure, and in success."""
+
+    worst: Rate
+    best: Rate
+
+
+def bounds(successes: int, failures: int, errors: int) -> Bounds:
+    """An error is neither success nor failure. Without errors the rate would have been between these two."""
+    everything = successes + failures + errors
+    return Bounds(worst=rate(successes, everything), best=rate(successes + errors, everything))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: with any of them called significant at 5 %, the chance of even one false call stays below 5 %
+    (Holm 1979), however the tests depend on each other."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _check(successes: int, episodes: int) -> None:
+    if not 0 <= successes <= episodes:
+        raise ValueError(f"{successes} successes of {episodes} episodes")

@@ -1,0 +1,174 @@
+"""Two policies, compared: on the same episodes (paired), and where that cannot be had (unpaired).
+
+Paired: the exact McNemar test says whether the difference is one; Newcombe's interval how large it is (square-and-add,
+method 10 of Newcombe 1998, Stat. Med. 17:2635, which Fagerland, Lydersen and Laake 2014 recommend). Tango's score
+interval is as good on average but misses more often than it claims where policies are good and differ little, which
+is where we live: docs/statistics.md has both in numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, quantile, stratified
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Episodes that both policies ran, by who succeeded."""
+
+    both: int
+    only_one: int
+    only_other: int
+    neither: int
+
+    @property
+    def total(self) -> int:
+        return self.both + self.only_one + self.only_other + self.neither
+
+    @property
+    def discordant(self) -> int:
+        """Only these can tell the two apart."""
+        return self.only_one + self.only_other
+
+    @property
+    def difference(self) -> float:
+        """Rate of the other less rate of the one; NaN without pairs."""
+        return (self.only_other - self.only_one) / self.total if self.total else math.nan
+
+
+def pairs(one: Sequence[bool], other: Sequence[bool]) -> Pairs:
+    """Of outcomes in the same order."""
+    counts = [sum((a, b) == kind for a, b in zip(one, other, strict=True)) for kind in _KINDS]
+    return Pairs(both=counts[0], only_one=counts[1], only_other=counts[2], neither=counts[3])
+
+
+_KINDS = ((True, True), (True, False), (False, True), (False, False))
+
+
+def mcnemar(table: Pairs) -> float:
+    """Exact two-sided p-value of "each is as likely to win a discordant episode": twice the smaller binomial tail."""
+    if table.discordant == 0:
+        return 1.0
+    fewer = min(table.only_one, table.only_other)
+    return min(1.0, 2 * float(special.bdtr(fewer, table.discordant, 0.5)))
+
+
+def newcombe(table: Pairs, *, confidence: float = CONFIDENCE) -> Interval:
+    """Interval of `difference`."""
+    if table.total == 0:
+        return -1.0, 1.0
+    cells = np.array([table.both, table.only_other, table.only_one, table.neither], np.float64)
+    low, high = newcombe_of_cells(*cells, z=quantile(confidence))
+    return float(low), float(high)
+
+
+def newcombe_of_cells(
+    both: np.ndarray | float,
+    only_first: np.ndarray | float,
+    only_second: np.ndarray | float,
+    neither: np.ndarray | float,
+    *,
+    z: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """First less second, for many tables at once (arrays of equal shape, or numbers)."""
+    a, b, c, d = (np.asarray(cell, np.float64) for cell in (both, only_first, only_second, neither))
+    n = a + b + c + d
+    (first, first_low, first_high), (second, second_low, second_high) = (_wilson(x, n, z) for x in (a + b, a + c))
+    # Correlation of the two outcomes, with Newcombe's continuity correction where it is positive.
+    covariance = a * d - b * c
+    covariance = np.where(covariance > n / 2, covariance - n / 2, np.minimum(covariance, 0.0))
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    phi = np.where(product > 0, covariance / np.sqrt(np.where(product > 0, product, 1.0)), 0.0)
+    down, up = first - first_low, second_high - second
+    low = first - second - np.sqrt(np.maximum(down**2 - 2 * phi * down * up + up**2, 0.0))
+    down, up = second - second_low, first_high - first
+    high = first - second + np.sqrt(np.maximum(down**2 - 2 * phi * down * up + up**2, 0.0))
+    return low, high
+
+
+def _wilson(successes: np.ndarray, n: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Proportion and Wilson's bounds (statistics.wilson has the same for one proportion)."""
+    proportion, weight = successes / n, z * z / n
+    middle = (proportion + weight / 2) / (1 + weight)
+    half = np.sqrt(proportion * (1 - proportion) * weight + weight * weight / 4) / (1 + weight)
+    return proportion, middle - half, middle + half
+
+
+def equivalence(interval: Callable[[float], Interval], margin: float) -> float:
+    """p-value of two one-sided tests (TOST) of "they differ by `margin` or more", by inverting an interval, given as a
+    function of its confidence: at most alpha exactly where the interval of confidence 1 - 2 alpha lies inside."""
+
+    def inside(alpha: float) -> bool:
+        low, high = interval(1 - 2 * alpha)
+        return -margin < low and high < margin
+
+    fails, holds = math.log(SMALLEST), math.log(0.5)
+    if not inside(0.4999):
+        return 1.0
+    for _ in range(40):
+        middle = (fails + holds) / 2
+        fails, holds = (fails, middle) if inside(math.exp(middle)) else (middle, holds)
+    return math.exp(holds)
+
+
+SMALLEST = 1e-12
+"""p-values below it are not told apart."""
+
+
+def unpaired_interval(one: Counts, other: Counts, *, confidence: float = CONFIDENCE) -> Interval:
+    """Of the difference of two suite means, other less one: square-and-add of the two `stratified` intervals (Newcombe
+    1998, Stat. Med. 17:873, method 10, in the stratified form of Yan and Su 2010)."""
+    (p, low, high), (q, other_low, other_high) = (
+        (mean_rate(counts), *stratified(counts, confidence=confidence)) for counts in (one, other)
+    )
+    difference = q - p
+    return difference - math.hypot(q - other_low, high - p), difference + math.hypot(other_high - q, p - low)
+
+
+def mean_rate(counts: Counts) -> float:
+    """Each task counts the same; NaN without episodes."""
+    rates = [successes / episodes for successes, episodes in counts if episodes]
+    return sum(rates) / len(rates) if rates else math.nan
+
+
+def unpaired_test(one: Counts, other: Counts) -> float:
+    """Exact two-sided p-value of "the same rate on every task": given each task's totals, the successes of `other` are
+    a sum of hypergeometric numbers (one task: Fisher's exact test; several: Cochran, Mantel and Haenszel's, exactly).
+    Outcomes as unlikely as the observed one or less are added up."""
+    distribution, observed, lowest = np.ones(1), 0, 0
+    for (s, n), (t, m) in zip(one, other, strict=True):
+        least, most = max(0, s + t - n), min(s + t, m)
+        counts = np.arange(least, most + 1)
+        logs = _log_binomial(m, counts) + _log_binomial(n, s + t - counts) - _log_binomial(n + m, s + t)
+        distribution = np.convolve(distribution, np.exp(logs))
+        lowest, observed = lowest + least, observed + t
+    at = distribution[observed - lowest]
+    return min(1.0, float(distribution[distribution <= at * (1 + 1e-9)].sum()))
+
+
+def _log_binomial(n: int, k: np.ndarray | int) -> np.ndarray:
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(np.add(k, 1)) - special.gammaln(np.subtract(n + 1, k)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseFloor:
+    """One policy, run twice on the same episodes: how often it disagrees with itself."""
+
+    pairs: int
+    discordant: int
+    low: float
+    high: float
+    """Clopper-Pearson interval of the share of episodes that end differently."""
+
+    identical: int
+    """Episodes whose executed actions were the same to the last bit."""
+
+    @property
+    def share(self) -> float:
+        return self.discordant / self.pairs if self.pairs else math.nan

@@ -1,0 +1,68 @@
+"""An evaluation's directory, read back by those who compare: what was planned, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handeye.errors import UserError
+from handeye.evaluate import plan, results
+from handeye.evaluate.results import EpisodeResult
+from handeye.records import read_lines
+from handeye.types import EpisodeId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One evaluation, finished or not."""
+
+    folder: Path
+    address: str
+    """The policy as it was named."""
+
+    identity: Mapping[str, Any]
+    planned: tuple[EpisodeId, ...]
+    results: Mapping[str, EpisodeResult]
+    """Of planned episodes, by key."""
+
+    @property
+    def suite(self) -> str:
+        return str(self.identity["suite"])
+
+    @property
+    def stop_when(self) -> Mapping[str, Any] | None:
+        """The rule that may have ended it early, as its plan records it."""
+        found: Mapping[str, Any] | None = self.identity.get("stop_when")
+        return found
+
+    @property
+    def errors(self) -> list[EpisodeResult]:
+        return [result for result in self.results.values() if result.outcome == "error"]
+
+    def per_minute(self) -> float | None:
+        """Episodes per minute, as measured while it ran; None if it never came to an end of its own."""
+        ended = [line for line in read_lines(self.folder / plan.SESSIONS) if "episodes_per_minute" in line]
+        seconds = sum(line["seconds"] for line in ended)
+        return 60 * sum(line["episodes"] for line in ended) / seconds if seconds else None
+
+
+def load(folder: Path) -> Run:
+    """UserError for whatever is no evaluation."""
+    if not (folder / plan.PLAN).is_file():
+        raise UserError(
+            f"{folder} is not an evaluation.",
+            why=f"it has no {plan.PLAN}" if folder.is_dir() else "there is no such folder",
+            fix="give a directory that `handeye evaluate` wrote",
+        )
+    identity, address = plan.read_identity(folder)
+    planned = plan.episodes(identity)
+    found = results.read(folder)
+    return Run(
+        folder=folder,
+        address=address,
+        identity=identity,
+        planned=planned,
+        results={episode.key: found[episode.key] for episode in planned if episode.key in found},
+    )
