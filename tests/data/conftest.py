@@ -66,3 +66,13 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / f"{name}_demo.hdf5"
         write_task_file(path, HEADER, [make_demo(4 + k, 10 * number + k) for k in range(5)])
     return root
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks of the tabletop suite, two demonstrations each, from the simulator."""
+    from handeye.expert.config import DemosConfig
+    from handeye.expert.demos import run
+
+    out = tmp_path_factory.mktemp("recorded") / "tabletop"
+    return run(DemosConfig(suite="tabletop", tasks=(0, 1), per_task=2, camera_size=48, workers=1, out=out))

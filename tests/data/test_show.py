@@ -30,7 +30,9 @@ def test_sheet_and_video(demo_folder: Path, tmp_path: Path) -> None:
 def test_the_sheet_shows_the_steps_it_names(demo_folder: Path) -> None:
     source = open_source(demo_folder)
     episode = source.load(source.episodes[4])
-    images = {name: np.full_like(frames, (40 + 100 * n, 7, 201)) for n, (name, frames) in enumerate(episode.images.items())}
+    images = {
+        name: np.full_like(frames, (40 + 100 * n, 7, 201)) for n, (name, frames) in enumerate(episode.images.items())
+    }
     sheet = np.asarray(contact_sheet(replace(episode, images=images), columns=3))
     rows = [np.argwhere((sheet == (shade, 7, 201)).all(-1)) for shade in (40, 140)]
     assert [len(row) for row in rows] == [3 * CELL * CELL] * 2

@@ -1,4 +1,4 @@
-"""Episodes made again in our simulator, by the rule of the published "no_noops" sets (openvla regenerate_libero_dataset):
+"""Episodes made again in our simulator by the rule of the published "no_noops" sets (regenerate_libero_dataset.py):
 from the recorded start, the recorded actions without the no-ops, everything observed before its action, only what
 succeeds again. Pictures may have another size than those of the source."""
 

@@ -30,14 +30,17 @@ TURNS: Mapping[str, tuple[bool, bool, bool]] = {
     "turned by 270 degrees": (True, False, True),
     "swapped and turned by 180 degrees": (True, True, True),
 }
-"""What the pictures are instead -> (swap rows and columns, reverse rows, reverse columns) in the correlations."""
+"""What pictures are instead -> what makes them right: (swap rows and columns, reverse rows, reverse columns)."""
 
 AGENT_UP = np.array([-0.6283, 0.0, 0.7780])
 """The picture's upward direction in the world; its right is y. From the camera's quaternion (sim/catalogue.py: AGENT;
 living room and floor scenes look 7 degrees flatter, which changes no sign)."""
 
 CLEAR = 0.3
-"""Mean correlation that counts as evidence: 0.93 (agent) and 0.78 (wrist) on the golden demonstrations."""
+"""Mean standardised effect that counts as evidence: 0.9 (agent) and 0.8 (wrist) on the golden demonstrations."""
+
+INDEPENDENT = 0.02
+"""Determinant of the correlations of what is expected along the two axes; below, they cannot be told apart."""
 
 MARGIN = 0.15
 """By which the best way round must win over the second to be believed."""
@@ -79,7 +82,7 @@ class PictureCheck:
         self._equal += measured["equal"]
         for name, one in measured["cameras"].items():
             kept = self._cameras.setdefault(
-                name, {"blank": 0, "frozen": 0, "where": "", "steps": 0, "sums": np.zeros((2, 2, 4))}
+                name, {"blank": 0, "frozen": 0, "where": "", "steps": 0, "sums": np.zeros((5, 4))}
             )
             kept["steps"] += measured["steps"]
             kept["blank"] += one["blank"]
@@ -125,35 +128,47 @@ class PictureCheck:
             contents = Finding(check=f"pictures {name}", verdict="ok", found=found, evidence=evidence)
         return [contents, self._orientation(name, kept["sums"])]
 
-    def _orientation(self, name: str, sums: Float[np.ndarray, "2 2 4"]) -> Finding:
-        n, xx, yy, xy = (sums[..., i] for i in range(4))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            r = np.where((n >= 20) & (xx * yy > 0), xy / np.sqrt(xx * yy), 0.0)
-        scores = {turn: _score(r, *how) for turn, how in TURNS.items()}
+    def _orientation(self, name: str, sums: Float[np.ndarray, "5 4"]) -> Finding:
+        effect = _effects(sums)
+        scores = {turn: _score(effect, *how) for turn, how in TURNS.items()}
         best = max(scores, key=scores.__getitem__)
         here = scores["as declared"]
-        evidence = {"scores": scores, "correlations": r.tolist()}
+        evidence = {"scores": scores, "effects": effect.tolist()}
         check = f"orientation {name}"
         second = max(value for turn, value in scores.items() if turn != best)
         if scores[best] < CLEAR or scores[best] - second < MARGIN:
-            said = f"r = {scores[best]:.2f} at best, {second:.2f} second: too little to tell which way up it is"
+            said = f"{scores[best]:.2f} at best, {second:.2f} second: too little to tell which way up it is"
             return Finding(check=check, verdict="note", found=said, evidence=evidence)
         if best == "as declared":
-            said = f"what moves follows the arm (r = {here:.2f}; next best way round {second:.2f})"
+            said = f"what moves follows the arm ({here:.2f} of 1; next best way round {second:.2f})"
             return Finding(check=check, verdict="ok", found=said, evidence=evidence)
         return Finding(
             check=check,
             verdict="fail",
-            found=f"what moves follows the arm with r = {here:.2f}, but {scores[best]:.2f} if the pictures are {best}",
+            found=f"what moves follows the arm by {here:.2f} of 1, but {scores[best]:.2f} if the pictures are {best}",
             fix="the set was turned once too often or too seldom: convert it again, or fetch another copy",
             evidence=evidence,
         )
 
 
-def _score(r: Float[np.ndarray, "2 2"], swapped: bool, rows: bool, columns: bool) -> float:
-    """Mean of the two correlations that this way round says should be +1. r[i, j]: movement along the picture's axis i
-    (0 down, 1 right) with what was expected along axis j."""
-    down, right = (r[1, 0], r[0, 1]) if swapped else (r[0, 0], r[1, 1])
+def _effects(sums: Float[np.ndarray, "5 4"]) -> Float[np.ndarray, "2 2"]:
+    """Standardised coefficients of what is seen along the picture's axes (0 down, 1 right) on what is expected along
+    both at once: an arm that moves on a diagonal makes every pair of axes correlate, but only the right pair counts."""
+    count, gram = sums[4, 0], sums[:4]
+    variance = np.diag(gram)
+    if count < 20 or (variance <= 0).any():
+        return np.zeros((2, 2))
+    r = gram / np.sqrt(np.outer(variance, variance))
+    expected = r[2:, 2:]
+    if np.linalg.det(expected) < INDEPENDENT:
+        return np.zeros((2, 2))
+    return np.asarray(r[:2, 2:] @ np.linalg.inv(expected))
+
+
+def _score(effect: Float[np.ndarray, "2 2"], swapped: bool, rows: bool, columns: bool) -> float:
+    """Mean of the two effects that this way round says should be +1. effect[i, j]: of what is expected along axis j on
+    what is seen along axis i."""
+    down, right = (effect[1, 0], effect[0, 1]) if swapped else (effect[0, 0], effect[1, 1])
     return float(((-down if rows else down) + (-right if columns else right)) / 2)
 
 
@@ -163,25 +178,25 @@ def _grey(pictures: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N h w"]:
     return np.asarray(pictures[:, ::step, ::step].astype(np.float32).mean(-1))
 
 
-def _sums(seen: Float[np.ndarray, "n 2"], expected: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "2 2 4"]:
-    """n, xx, yy, xy of every pair of axes about this episode's own means: sums over episodes stay comparable."""
-    if len(seen) < 3:
-        return np.zeros((2, 2, 4))
-    x, y = seen - seen.mean(0), expected - expected.mean(0)
-    ones = np.full((2, 2), float(len(x)))
-    xx = np.repeat((x * x).sum(0)[:, None], 2, 1)
-    yy = np.repeat((y * y).sum(0)[None], 2, 0)
-    return np.stack([ones, xx, yy, x.T @ y], axis=-1)
+def _sums(seen: Float[np.ndarray, "n 2"], expected: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "5 4"]:
+    """Products of (seen down, right, expected down, right) about this episode's own means, so that they can be added
+    over episodes; the last row holds the count."""
+    sums = np.zeros((5, 4))
+    if len(seen) >= 3:
+        table = np.concatenate([seen, expected], axis=1)
+        table = table - table.mean(0)
+        sums[:4], sums[4, 0] = table.T @ table, len(table)
+    return sums
 
 
-def _agent(grey: Float[np.ndarray, "N h w"], episode: Episode) -> Float[np.ndarray, "2 2 4"]:
+def _agent(grey: Float[np.ndarray, "N h w"], episode: Episode) -> Float[np.ndarray, "5 4"]:
     """Centre of what changed between two pictures, against the end effector seen from the camera."""
     change = np.abs(np.diff(grey, axis=0))
     change = np.where(change > 8, change, 0)
     weight = change.sum((1, 2))
     moved = weight > 200
     if not moved.any():
-        return np.zeros((2, 2, 4))
+        return np.zeros((5, 4))
     change, weight = change[moved], weight[moved]
     rows = (change.sum(2) * np.arange(grey.shape[1])).sum(1) / weight
     columns = (change.sum(1) * np.arange(grey.shape[2])).sum(1) / weight
@@ -191,10 +206,10 @@ def _agent(grey: Float[np.ndarray, "N h w"], episode: Episode) -> Float[np.ndarr
     return _sums(np.stack([rows, columns], axis=1), expected)
 
 
-def _wrist(grey: Float[np.ndarray, "N h w"], episode: Episode) -> Float[np.ndarray, "2 2 4"]:
+def _wrist(grey: Float[np.ndarray, "N h w"], episode: Episode) -> Float[np.ndarray, "5 4"]:
     """Shift between two pictures (phase correlation), against the hand's own movement along its x and y."""
     if len(grey) < 4:
-        return np.zeros((2, 2, 4))
+        return np.zeros((5, 4))
     window = np.outer(np.hanning(grey.shape[1]), np.hanning(grey.shape[2]))
     spectrum = np.fft.fft2((grey - grey.mean((1, 2), keepdims=True)) * window)
     cross = spectrum[1:] * np.conj(spectrum[:-1])

@@ -12,7 +12,7 @@ from typing import Any
 from handeye.console import console, progress, say
 from handeye.data.config import VerifyConfig
 from handeye.data.source import Source, Stored, open_source
-from handeye.data.verify import known
+from handeye.data.verify import known, rendered
 from handeye.data.verify.contents import ContentsCheck
 from handeye.data.verify.findings import Check, Finding, exit_code
 from handeye.data.verify.motion import GripperCheck, MomentCheck
@@ -50,6 +50,8 @@ def verify(source: Source, *, suite: str | None = None, quick: bool = False, wor
     found += defects[:SHOWN]
     if len(defects) < len(source.episodes):
         found += [finding for check in checks for finding in check.findings(source)]
+    if not quick and not defects:
+        found += rendered.findings(source, suite=suite if suite != "none" else None)
     return found
 
 
