@@ -221,11 +221,16 @@ def _load(path: str) -> Callable[..., Any]:
 
 def _evaluate(config: Any) -> object:
     """`evaluate` never imports torch; an address becomes a policy here and is handed over."""
+    from handeye.evaluate.replicas import Replicas
     from handeye.evaluate.run import run
     from handeye.protocols.presets import protocol
     from handeye.serve.load import load
 
-    return run(config, load(config.policy, replan=protocol(config.protocol).replan_steps))
+    how = {"rows": config.rows, "replan": protocol(config.protocol).replan_steps}
+    if len(config.devices) == 1 or config.policy == "expert":
+        return run(config, load(config.policy, device=config.devices[0], **how))
+    with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:
+        return run(config, policy)
 
 
 if __name__ == "__main__":

@@ -23,25 +23,21 @@ Large arrays in questions and results travel through shared memory (line.py). Qu
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess, parent_process
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
 from handeye.distributed.desk import Desk
 from handeye.distributed.jobs import Finished, Job, Jobs, Result, Try
 from handeye.distributed.line import HangUp, Line, pair
+from handeye.distributed.processes import begin, end, held, last_words
 from handeye.errors import UserError
 
 Ask = Callable[[Any], Any]
@@ -169,14 +165,8 @@ class Crew(Generic[Job, Result]):
         return busy > 0
 
     def _hire(self) -> _Member[Job]:
-        context = multiprocessing.get_context("spawn")  # fork would copy threads and the GL library
         ours, theirs = pair()
-        process = context.Process(
-            target=_work, args=(theirs, self.make, self.setup), name=f"handeye-worker-{self._hired}", daemon=True
-        )
-        with _interrupts_held():
-            process.start()
-        theirs.connection.close()  # so that the worker's death closes it
+        process = begin(_work, theirs, self.make, self.setup, name=f"handeye-worker-{self._hired}")
         member = _Member[Job](number=self._hired, process=process, line=ours, heard=time.monotonic() + STARTING)
         self._hired += 1
         self._members.append(member)
@@ -256,7 +246,7 @@ class Crew(Generic[Job, Result]):
         if why:
             member.process.kill()
         member.process.join(10)
-        why = why or _last_words(member.process.exitcode)
+        why = why or f"the worker is gone: {last_words(member.process.exitcode)}"
         member.line.close()
         if member.job is not None:
             jobs.failed(*_off(member, why))
@@ -277,27 +267,11 @@ def _off(member: _Member[Job], came: Any) -> tuple[Job, Any, Try]:
 def _let_go(members: list[_Member[Any]]) -> None:
     for member in members:
         member.line.close()
-        member.process.terminate()
-    for member in members:
-        member.process.join(5)
-        if member.process.is_alive():
-            member.process.kill()
-            member.process.join()
-        member.process.close()
-
-
-def held(process: int | None) -> int | None:
-    """Bytes of memory that a process holds; None where nobody says (outside Linux, or it is gone)."""
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
+    end(member.process for member in members)
 
 
 def _work(line: Line, make: Make[Any, Any], setup: Any) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then lets the workers go
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def ask(question: Any) -> Any:
         line.send(Question(question))
@@ -324,28 +298,3 @@ def _work(line: Line, make: Make[Any, Any], setup: Any) -> None:
     except HangUp:
         sys.stdout.flush()
         os._exit(0)  # the parent is gone, or wants us to go: nobody is left to report to
-
-
-def _end_with_parent() -> None:
-    """A worker in the middle of a long job hears nothing on its line. The parent's death it hears here."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
-
-
-def _last_words(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"the worker was killed by {signal.Signals(-exit_code).name} (out of memory, or a crash in a library)"
-    return f"the worker ended with exit code {exit_code}"
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A process started here never sees Ctrl-C, not even before its first line; ours arrives afterwards."""
-    resource_tracker.ensure_running()  # it would lift the mask, were it started inside
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,8 +5,8 @@
     message = ours.receive()       # HangUp when the other end is gone
 
 The shared block has no name anywhere: it goes with the last process that holds it, however that ends. It carries the
-messages of one direction only (`theirs` to `ours`), and whoever sends through it must hear an answer before sending
-again: there is room for one message. What is too large for it goes through the connection like everything else.
+messages of one end only, the `writer`, who must hear an answer before it sends again: there is room for one message.
+What is too large for it goes through the connection like everything else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 SIZE = 16 << 20
 """Bytes of a block. Only pages that were written to take memory; an observation of two 256 x 256 images is 0.4 MB."""
@@ -119,6 +119,10 @@ class Line:
         except OSError:
             return True
 
+    def close_connection(self) -> None:
+        """This end was given away; the other one still needs the block."""
+        self.connection.close()
+
     def close(self) -> None:
         self.connection.close()
         if self.block is not None:
@@ -142,11 +146,11 @@ def _aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer]
     return put
 
 
-def pair() -> tuple[Line, Line]:
-    """The parent's end, and the one for a process that is about to be spawned, which sends through the block."""
+def pair(writer: Literal["ours", "theirs"] = "theirs") -> tuple[Line, Line]:
+    """The parent's end, and the one for a process that is about to be spawned."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     try:
         block = Block()
     except OSError:  # a limit on the size of files, for one
         block = None
-    return Line(ours, block, writes=False), Line(theirs, block, writes=True)
+    return Line(ours, block, writes=writer == "ours"), Line(theirs, block, writes=writer == "theirs")

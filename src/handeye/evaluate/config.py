@@ -43,6 +43,14 @@ class EvaluateConfig:
     workers: int = 2
     """Simulator processes. The records do not depend on it."""
 
+    devices: tuple[str, ...] = ("auto",)
+    """Where a checkpoint computes: `cpu`, `cuda`, `cuda:1`; `auto` is the first GPU if there is one. Several: one
+    process each, which share the questions."""
+
+    rows: int | None = None
+    """Observations that a checkpoint's model computes at once, part of the plan since it reaches the last bit.
+    Default: 1 on a CPU, 4 on a GPU. More is faster where there are always as many questions."""
+
     batch: int = 16
     """Most questions that the policy is asked together. The records do not depend on it."""
 
@@ -78,12 +86,15 @@ class EvaluateConfig:
     """Run with a MuJoCo outside the supported range. Every result says so."""
 
     def __post_init__(self) -> None:
-        counts = {"workers": self.workers, "attempts": self.attempts, "episodes": self.episodes, "batch": self.batch}
+        counts = {"workers": self.workers, "attempts": self.attempts, "episodes": self.episodes}
+        counts |= {"batch": self.batch, "rows": self.rows}
         for flag, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
         if self.hang_after <= 0:
             raise UserError(f"--hang-after {self.hang_after} is not a time.", fix="give seconds, such as 300")
+        if not self.devices:
+            raise UserError("--devices names none.", fix="leave it out, or name one, such as cuda:0")
         if self.wait_ms < 0:
             raise UserError(f"--wait-ms {self.wait_ms:g} is not a time.", fix="give milliseconds, such as 5, or 0")
         if self.worker_memory <= 0:

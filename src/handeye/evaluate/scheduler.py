@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32
@@ -29,7 +30,7 @@ class Scheduler:
 
     config: WorkerConfig
     policy: Policy | None
-    """None: the expert, in the workers."""
+    """None: the expert, in the workers. `Replicas` are asked each on its own."""
 
     workers: int
     attempts: int
@@ -55,7 +56,9 @@ class Scheduler:
         self._pending = list(episodes)
         desk = None
         if self.policy is not None:
-            desk = Desk(answerers=[self._answer], batch=self.batch, wait=self.wait, alike=_prompt)
+            policies = getattr(self.policy, "replicas", [self.policy])
+            answerers = [partial(self._answer, policy) for policy in policies]
+            desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=_prompt)
         crew = Crew[EpisodeId, Rollout](
             make=runner,
             setup=self.config,
@@ -84,11 +87,10 @@ class Scheduler:
         self._running.add(best)
         return best
 
-    def _answer(self, questions: Sequence[Question]) -> list[Float32[np.ndarray, "T A"]]:
-        assert self.policy is not None
+    def _answer(self, policy: Policy, questions: Sequence[Question]) -> list[Float32[np.ndarray, "T A"]]:
         if begun := [question.begins for question in questions if question.begins is not None]:
-            self.policy.reset(begun)
-        chunks = self.policy.act([question.observation for question in questions])
+            policy.reset(begun)
+        chunks = policy.act([question.observation for question in questions])
         protocol = self.config.protocol
         if protocol.replan_steps != "chunk" and (short := min(len(c.actions) for c in chunks)) < protocol.replan_steps:
             raise UserError(

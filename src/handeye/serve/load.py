@@ -8,8 +8,11 @@ from handeye.errors import UserError
 from handeye.policy import address as addresses
 
 
-def load(address: str, *, device: str = "auto", replan: int | Literal["chunk"] = "chunk") -> Any:
-    """See handeye.policy.address.resolve. `device`: of what runs on torch; `auto` is the first GPU, if there is one."""
+def load(
+    address: str, *, device: str = "auto", rows: int | None = None, replan: int | Literal["chunk"] = "chunk"
+) -> Any:
+    """See handeye.policy.address.resolve. `device`: of what runs on torch; `auto` is the first GPU, if there is one.
+    `rows`: of a checkpoint, see handeye.serve.local."""
 
     def heavy(where: str) -> Any:
         chosen = _device(device)
@@ -19,7 +22,7 @@ def load(address: str, *, device: str = "auto", replan: int | Literal["chunk"] =
             return LeRobotPolicy(where.removeprefix(addresses.LEROBOT), device=chosen)
         from handeye.serve.local import load_policy
 
-        return load_policy(where, device=chosen)
+        return load_policy(where, device=chosen, rows=rows)
 
     return addresses.resolve(address, heavy=heavy, replan=replan)
 
