@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from handeye.data.hdf5.demo import DemoRecord, TaskHeader
-from handeye.data.hdf5.read import OBSERVED, find_files, index_file, read_demo
+from handeye.data.hdf5.read import OBSERVED, TASK, find_files, index_file, read_demo
 from handeye.data.hdf5.source import Hdf5Source
 from handeye.data.hdf5.write import merge_task_files, write_task_file
 from handeye.errors import UserError
@@ -58,7 +58,7 @@ def test_the_layout_is_liberos(task_file: Path, demo) -> None:
     with h5py.File(task_file) as file:
         assert list(file) == ["data"] and not file.attrs
         attributes = dict(file["data"].attrs)
-        assert set(attributes) - {OBSERVED} == {
+        assert set(attributes) - {OBSERVED, TASK} == {
             "env_name", "problem_info", "macros_image_convention", "bddl_file_name", "bddl_file_content", "env_args",
             "num_demos", "total", "tag",
         }  # fmt: skip

@@ -20,15 +20,16 @@ class TaskHeader:
     """What a file says about its task, under the names that LIBERO uses."""
 
     name: str
-    """Task name; the file is `<name>_demo.hdf5`."""
+    """Task name, with its folder in the set if there is one; the file is `<name>_demo.hdf5`."""
 
     language: str
     """The sentence that a policy gets."""
 
-    env_name: str
-    """Problem class as written there: `Libero_Tabletop_Manipulation`."""
+    env_name: str = ""
+    """Problem class as written there: `Libero_Tabletop_Manipulation`. This and what follows is empty where the
+    demonstrations come from a format that does not hold it."""
 
-    problem_name: str
+    problem_name: str = ""
     """Problem class in lower case."""
 
     bddl_file: str = ""
@@ -42,8 +43,8 @@ class DemoRecord:
     """T steps. Images are upright here and stored bottom row first, as LIBERO's are."""
 
     actions: Float64[np.ndarray, "T 7"]
-    states: Float64[np.ndarray, "T D"]
-    """Simulator state (time, qpos, qvel) before each action."""
+    states: Float64[np.ndarray, "T D"] | None
+    """Simulator state (time, qpos, qvel) before each action. None: converted from a format that has none."""
 
     images: Mapping[str, UInt8[np.ndarray, "T H W 3"]]
     """`agentview` and `wrist`."""
@@ -51,7 +52,9 @@ class DemoRecord:
     robot_states: Float64[np.ndarray, "T 9"]
     """Finger positions 2, end effector position 3, orientation x, y, z, w."""
 
-    joint_states: Float64[np.ndarray, "T 7"]
+    joint_states: Float64[np.ndarray, "T 7"] | None
+    """None: as for `states`."""
+
     ee_states: Float64[np.ndarray, "T 6"]
     gripper_states: Float64[np.ndarray, "T 2"]
     rewards: UInt8[np.ndarray, "T"]
@@ -85,8 +88,8 @@ class DemoRecord:
             images={name: frames[seen] for name, frames in self.images.items()},
             proprio=proprio.from_hdf5(self.ee_states, self.gripper_states)[seen],
             actions=self.actions[cut:],
-            states=self.states[cut:],
-            joints=self.joint_states[seen],
+            states=None if self.states is None else self.states[cut:],
+            joints=None if self.joint_states is None else self.joint_states[seen],
             success=self.succeeded,
             source={**source, "observed": self.observed, "actions_left_out": cut},
         )

@@ -23,13 +23,20 @@ from jaxtyping import UInt8
 from handeye.conventions import image
 from handeye.conventions.libero import ACTION, HDF5_IMAGES
 from handeye.conventions.prompt import sentence_of_name
-from handeye.data.hdf5.demo import DemoRecord
+from handeye.data.hdf5.demo import DemoRecord, TaskHeader
 from handeye.data.source import Observed
 from handeye.errors import UserError
 
 SUFFIX = "_demo.hdf5"
 OBSERVED = "handeye_observed"
 """Attribute of `data` in our files: before | after. Not in LIBERO's layout; others ignore it."""
+
+TASK = "handeye_task"
+"""Attribute of `data` in our files: TaskHeader.name."""
+
+LACKS = "handeye_lacks"
+"""Attribute of `data` in our files that were converted from a format that holds less: which of OPTIONAL are not there,
+as JSON. In any other file their absence is a defect."""
 
 INFO = "handeye_info"
 """Attribute of a demo in our files: DemoRecord.info as JSON."""
@@ -51,20 +58,25 @@ VECTORS = {
 }
 """Field of DemoRecord -> dataset and width; float64. ee_pos and ee_ori repeat ee_states."""
 
+OPTIONAL = {"states": "simulator states", "joint_states": "joints"}
+"""Fields of DemoRecord that a file may do without if it says so, and what they are in words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileIndex:
     """What a file holds, without its arrays."""
 
     path: Path
-    task: str
-    """The file's name without `_demo`."""
+    header: TaskHeader
+    """Its name is the file's without `_demo`; its language is what a policy is asked."""
 
-    prompt: str
     version: str
     """`raw` (LIBERO's own), `regenerated` ("no_noops": replayed, without attributes) or `handeye` (ours)."""
 
     observed: Observed
+    lacks: tuple[str, ...]
+    """Fields of OPTIONAL that are not there."""
+
     codec: str
     """Of the images: `raw` or h5py's name of the compression."""
 
@@ -75,16 +87,26 @@ class FileIndex:
     warnings: tuple[str, ...]
     """Odd, but no reason to refuse the file."""
 
+    @property
+    def task(self) -> str:
+        return self.header.name
+
+    @property
+    def prompt(self) -> str:
+        return self.header.language
+
 
 def index_file(path: Path) -> FileIndex:
     """Shapes, lengths and language are checked; array contents are not read, except `dones`."""
     with opened(path) as file:
         data = group_at(file, "data", path)
         attributes = dict(data.attrs)
-        demos, warnings, sizes, codecs = [], [], set(), set()
+        lacks = lacking(attributes, path)
+        header, warnings = _header(attributes, path)
+        demos, sizes, codecs = [], set(), set()
         for name in demo_names(data, path):
             demo = group_at(data, name, path)
-            length, size = _check_shapes(demo, f"{path}: {name}")
+            length, size = _check_shapes(demo, f"{path}: {name}", lacks)
             sizes.add(size)
             codecs |= {dataset_at(demo, f"obs/{camera}", name).compression or "raw" for camera in HDF5_IMAGES.values()}
             demos.append((name, length))
@@ -100,10 +122,10 @@ def index_file(path: Path) -> FileIndex:
                 warnings.append(f"attribute {key} says {int(attributes[key])}, the demonstrations have {counted}")
         return FileIndex(
             path=path,
-            task=_task(path),
-            prompt=_language(attributes, path),
+            header=header,
             version=_version(attributes),
             observed=moment(attributes, path),
+            lacks=lacks,
             codec="+".join(sorted(codecs)),
             image_size=sizes.pop(),
             demos=tuple(demos),
@@ -115,15 +137,18 @@ def read_demo(path: Path, name: str, *, images: bool = True) -> DemoRecord:
     """One demonstration exactly as stored, but with its images upright. `images=False` leaves them out."""
     with opened(path) as file:
         data = group_at(file, "data", path)
-        return _read(group_at(data, name, path), f"{path}: {name}", moment(dict(data.attrs), path), images)
+        attributes = dict(data.attrs)
+        where, demo = f"{path}: {name}", group_at(data, name, path)
+        return _read(demo, where, moment(attributes, path), lacking(attributes, path), images)
 
 
 def read_frames(path: Path, name: str, rows: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
     """Camera -> upright pictures of these rows. A compressed file is unpacked by whole chunks all the same."""
     wanted, back = np.unique(np.asarray(rows, np.int64), return_inverse=True)
     with opened(path) as file:
-        demo = group_at(group_at(file, "data", path), name, path)
-        _check_shapes(demo, f"{path}: {name}")
+        data = group_at(file, "data", path)
+        demo = group_at(data, name, path)
+        _check_shapes(demo, f"{path}: {name}", lacking(dict(data.attrs), path))
         stored = {
             ours: dataset_at(demo, f"obs/{theirs}", f"{path}: {name}")[wanted] for ours, theirs in HDF5_IMAGES.items()
         }
@@ -215,12 +240,14 @@ def demo_names(data: h5py.Group, path: Path) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
-def _check_shapes(demo: h5py.Group, where: str) -> tuple[int, tuple[int, int]]:
+def _check_shapes(demo: h5py.Group, where: str, lacks: tuple[str, ...]) -> tuple[int, tuple[int, int]]:
     """Number of rows, and height and width of the images."""
     length = len(dataset_at(demo, "actions", where))
     if length == 0:
         raise _bad(where, "it has no steps")
-    for name, width in VECTORS.values():
+    for field, (name, width) in VECTORS.items():
+        if field in lacks:
+            continue
         dataset = dataset_at(demo, name, where)
         if dataset.dtype.kind != "f" or dataset.shape[1:] != (width or dataset.shape[-1],) or len(dataset) != length:
             expected = f"({length}, {width or 'any'})"
@@ -244,9 +271,10 @@ def _check_shapes(demo: h5py.Group, where: str) -> tuple[int, tuple[int, int]]:
     return length, shapes.pop()
 
 
-def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> DemoRecord:
-    _check_shapes(demo, where)
-    vectors = {field: _array(demo, name, where).astype(np.float64) for field, (name, _) in VECTORS.items()}
+def _read(demo: h5py.Group, where: str, observed: Observed, lacks: tuple[str, ...], images: bool) -> DemoRecord:
+    _check_shapes(demo, where, lacks)
+    there = {field: name for field, (name, _) in VECTORS.items() if field not in lacks}
+    vectors = {field: _array(demo, name, where).astype(np.float64) for field, name in there.items()}
     for field, values in vectors.items():
         if (odd := np.argwhere(~(np.abs(values) < LARGEST))).size:
             step, dimension = odd[0]
@@ -259,7 +287,8 @@ def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> Dem
             f"actions[{step}, {dimension}] is {actions[step, dimension]}; "
             f"LIBERO's actions lie in [{ACTION.low:g}, {ACTION.high:g}]",
         )
-    _check_observed(vectors["joint_states"], vectors["states"][:, 1:8], observed, where)
+    if not lacks:
+        _check_observed(vectors["joint_states"], vectors["states"][:, 1:8], observed, where)
     if observed == "after" and len(actions) < 2:
         raise _bad(where, "it has one step, and what was seen before it was not recorded")
     stored = {ours: _array(demo, f"obs/{name}", where) for ours, name in HDF5_IMAGES.items()} if images else {}
@@ -268,7 +297,9 @@ def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> Dem
         for name, frames in stored.items()
     }
     init_state = demo.attrs.get("init_state")
+    missing: dict[str, Any] = dict.fromkeys(lacks)
     return DemoRecord(
+        **missing,
         **vectors,
         images=turned,
         rewards=_array(demo, "rewards", where).astype(np.uint8),
@@ -282,6 +313,31 @@ def _read(demo: h5py.Group, where: str, observed: Observed, images: bool) -> Dem
 
 def _task(path: Path) -> str:
     return path.stem.removesuffix("_demo")
+
+
+def _header(attributes: Mapping[str, Any], path: Path) -> tuple[TaskHeader, list[str]]:
+    """And what is odd about it. Only the language is needed to use a file; the rest travels along."""
+    language, warnings = _language(attributes, path), []
+    said: dict[str, dict[str, Any]] = {}
+    for key in ("problem_info", "env_args"):
+        try:
+            value = json.loads(attributes.get(key, "{}"))
+        except (ValueError, TypeError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            warnings.append(f"attribute {key} is not a JSON object")
+        said[key] = value if isinstance(value, dict) else {}
+    kwargs = said["env_args"].get("env_kwargs")
+    header = TaskHeader(
+        name=_task(path),
+        language=language,
+        env_name=str(attributes.get("env_name", "")),
+        problem_name=str(said["problem_info"].get("problem_name", "")),
+        bddl_file=str(attributes.get("bddl_file_name", "")),
+        bddl_text=str(attributes.get("bddl_file_content", "")),
+        env_args=kwargs if isinstance(kwargs, dict) else {},
+    )
+    return header, warnings
 
 
 def _language(attributes: Mapping[str, Any], path: Path) -> str:
@@ -315,6 +371,17 @@ def moment(attributes: Mapping[str, Any], path: Path) -> Observed:
     if said not in ("before", "after"):
         raise _bad(str(path), f"attribute {OBSERVED} is {said!r}, neither before nor after")
     return said
+
+
+def lacking(attributes: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Fields of OPTIONAL that the file says it does without."""
+    try:
+        said = json.loads(attributes.get(LACKS, "[]"))
+    except (ValueError, TypeError, RecursionError):
+        said = None
+    if not isinstance(said, list) or not all(name in OPTIONAL for name in said):
+        raise _bad(str(path), f"attribute {LACKS} is {attributes[LACKS]!r}; known: {', '.join(OPTIONAL)}")
+    return tuple(name for name in OPTIONAL if name in said)
 
 
 def _check_observed(seen: np.ndarray, arm: np.ndarray, observed: Observed, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,12 +13,15 @@ from jaxtyping import Float, UInt8
 from handeye.conventions import image, libero, proprio
 from handeye.conventions.spec import Specs
 from handeye.data.hdf5.demo import DemoRecord
-from handeye.data.hdf5.read import FileIndex, find_files, index_file, read_demo, read_frames
+from handeye.data.hdf5.read import OPTIONAL, FileIndex, find_files, index_file, read_demo, read_frames
 from handeye.data.source import EpisodeRef, Stored
 from handeye.errors import UserError
 from handeye.types import Episode
 
 T = TypeVar("T")
+
+TASK_FILE, MODEL_FILE = "task_file", "model_file"
+"""In Episode.source: fields of the TaskHeader; MJCF text of the scene, empty where there is none."""
 
 
 class Hdf5Source:
@@ -35,15 +38,17 @@ class Hdf5Source:
             action=libero.ACTION, image=replace(libero.IMAGE, height=height, width=width), proprio=libero.PROPRIO
         )
         observed = _one(root, "kinds (observed before and after their actions)", {i.observed for i in indexed})
+        lacks = _one(root, "kinds (with and without states or joints)", {index.lacks for index in indexed})
         self.stored = Stored(
             format="hdf5",
             version=_one(root, "versions", {index.version for index in indexed}),
             orientation=image.Orientation.OPENGL,
             codec="+".join(sorted({index.codec for index in indexed})),
             observed=observed,
-            lacks=(),
+            lacks=tuple(OPTIONAL[name] for name in lacks),
         )
         self.episodes = tuple(ref for index in indexed for ref in self._refs(index))
+        self._headers = {index.path: index.header for index in indexed}
         tasks = [index.task for index in indexed]
         if len(tasks) != len({ref.task for ref in self.episodes}):
             raise UserError(
@@ -75,8 +80,11 @@ class Hdf5Source:
         return read_demo(self._path(ref), ref.where["demo"], images=images)
 
     def load(self, ref: EpisodeRef, *, images: bool = True) -> Episode:
+        """Its `source` also holds the file's words about the task and the scene's model, for who writes HDF5 again."""
         record = self.record(ref, images=images)
-        return record.episode(id=ref.id, task=ref.task, prompt=ref.prompt, source={**ref.where, **record.info})
+        header = asdict(self._headers[self._path(ref)])
+        told = {**record.info, **ref.where, TASK_FILE: header, MODEL_FILE: record.model_file}
+        return record.episode(id=ref.id, task=ref.task, prompt=ref.prompt, source=told)
 
     def frames(self, ref: EpisodeRef, steps: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n H W 3"]]:
         """Row t of a file observed after its actions was seen before action t + 1, which is step t: the same row."""

@@ -13,9 +13,25 @@ import h5py
 from handeye.conventions import image
 from handeye.conventions.libero import HDF5_IMAGES
 from handeye.data.hdf5.demo import DemoRecord, TaskHeader
-from handeye.data.hdf5.read import INFO, OBSERVED, VECTORS, dataset_at, demo_names, group_at, moment, opened
+from handeye.data.hdf5.read import (
+    INFO,
+    LACKS,
+    OBSERVED,
+    OPTIONAL,
+    TASK,
+    VECTORS,
+    dataset_at,
+    demo_names,
+    group_at,
+    lacking,
+    moment,
+    opened,
+)
 from handeye.data.source import Observed
 from handeye.errors import UserError
+
+Kind = tuple[Observed, tuple[str, ...]]
+"""When its demonstrations were observed, and the fields of OPTIONAL that they lack."""
 
 
 def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord]) -> int:
@@ -23,14 +39,12 @@ def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord])
     with _whole(path) as file:
         data = file.create_group("data")
         lengths: list[int] = []
-        observed: set[Observed] = set()
+        kinds: set[Kind] = set()
         for index, demo in enumerate(demos):
             _write(data.create_group(f"demo_{index}"), demo)
             lengths.append(len(demo))
-            observed.add(demo.observed)
-        if len(observed) != 1:
-            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
-        _write_header(data, header, lengths, observed.pop())
+            kinds.add((demo.observed, tuple(name for name in OPTIONAL if getattr(demo, name) is None)))
+        _write_header(data, header, lengths, kinds)
         return sum(lengths)
 
 
@@ -40,21 +54,23 @@ def merge_task_files(path: Path, header: TaskHeader, parts: Sequence[Path]) -> i
     with _whole(path) as file:
         data = file.create_group("data")
         lengths: list[int] = []
-        observed: set[Observed] = set()
+        kinds: set[Kind] = set()
         for part in parts:
             with opened(part) as source:
                 found = group_at(source, "data", part)
-                observed.add(moment(dict(found.attrs), part))
+                attributes = dict(found.attrs)
+                kinds.add((moment(attributes, part), lacking(attributes, part)))
                 for name in demo_names(found, part):
                     source.copy(group_at(found, name, part), data, f"demo_{len(lengths)}")
                     lengths.append(len(dataset_at(found, f"{name}/actions", str(part))))
-        if len(observed) != 1:
-            raise ValueError(f"a file holds one kind of demonstrations, not {sorted(observed) or 'none'}")
-        _write_header(data, header, lengths, observed.pop())
+        _write_header(data, header, lengths, kinds)
         return sum(lengths)
 
 
-def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], observed: Observed) -> None:
+def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], kinds: set[Kind]) -> None:
+    if len(kinds) != 1:
+        raise ValueError(f"a file holds one kind of demonstrations, not {sorted(kinds) or 'none'}")
+    observed, lacks = next(iter(kinds))
     language = {"domain_name": "robosuite", "language_instruction": header.language}
     args = {
         "type": 1,  # robomimic's code for robosuite environments
@@ -72,12 +88,16 @@ def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], 
     data.attrs["num_demos"] = len(lengths)
     data.attrs["total"] = sum(lengths)
     data.attrs["tag"] = "libero-v1"
+    data.attrs[TASK] = header.name
     data.attrs[OBSERVED] = observed
+    if lacks:
+        data.attrs[LACKS] = json.dumps(lacks)
 
 
 def _write(group: h5py.Group, demo: DemoRecord) -> None:
     for field, (name, _) in VECTORS.items():
-        group[name] = getattr(demo, field)
+        if getattr(demo, field) is not None:
+            group[name] = getattr(demo, field)
     group["obs/ee_pos"], group["obs/ee_ori"] = demo.ee_states[:, :3], demo.ee_states[:, 3:]
     group["rewards"], group["dones"] = demo.rewards, demo.dones
     for ours, name in HDF5_IMAGES.items():

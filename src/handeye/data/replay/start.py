@@ -48,6 +48,12 @@ def start_of(source: Source, ref: EpisodeRef, *, suite: str | None = None) -> St
             fix="replay the HDF5 demonstrations that it was made from",
         )
     record = source.record(ref, images=False)
+    if record.states is None:
+        raise UserError(
+            f"{source.root} cannot be replayed.",
+            why="it was converted from a format without simulator states, so nobody knows where things stood",
+            fix="replay the HDF5 demonstrations that it was made from",
+        )
     identity = _identity(record.info)
     return Start(
         task=suites.task(identity.suite, identity.task) if identity else find_task(ref, suite),
