@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import traceback
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Conversation:
             pass
         except TimeoutError:
             self._desk.traffic.dropped += 1
-            self._connection.transport.abort()
+            hang_up(self._connection)
 
     async def _next(self) -> bytes | str | None:
         """The next message; None after a good-bye, because the client is idle or the server stops."""
@@ -194,3 +195,9 @@ class Conversation:
     async def _send(self, message: bytes | str) -> None:
         """TimeoutError if the client does not take it."""
         await asyncio.wait_for(self._connection.send(message), self._config.slow_seconds)
+
+
+def hang_up(connection: ServerConnection) -> None:
+    """Now, without a good-bye."""
+    with contextlib.suppress(AttributeError):  # asyncio's transport, if it has just closed by itself
+        connection.transport.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ def run(config: ServeConfig) -> None:
             why="it reads the simulator's state, which no client sends",
             fix="`handeye evaluate expert` runs it beside its simulator",
         )
+    serve_policy(config, policy)
+
+
+def serve_policy(config: ServeConfig, policy: Served) -> None:
+    """Any policy that declares its specs, from any program. Returns after Ctrl-C or SIGTERM."""
     about = identity(config.policy, policy)
     server = Server(policy, config, describe(policy, config, about), log=_log)
     _caution(config)
@@ -35,7 +41,8 @@ async def _until_stopped(server: Server, config: ServeConfig, policy: Served) ->
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop, number)
-    loop.set_exception_handler(lambda _, context: _log(f"asyncio: {context.get('exception') or context['message']}"))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it has a line for every write to a client that is gone
+    loop.set_exception_handler(lambda _, context: _log(f"asyncio: {context['message']}: {context.get('exception')!r}"))
 
     def ready(addresses: list[str]) -> None:
         say(f"serving {config.policy} at {', '.join(addresses)}")

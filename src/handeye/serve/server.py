@@ -22,7 +22,7 @@ from handeye.policy import formats
 from handeye.policy.wire import pack
 from handeye.serve.batcher import Batcher
 from handeye.serve.config import ServeConfig
-from handeye.serve.conversation import Conversation, Desk
+from handeye.serve.conversation import Conversation, Desk, hang_up
 from handeye.serve.traffic import Traffic
 from handeye.types import Policy
 
@@ -150,13 +150,13 @@ class Server:
 
     async def _drain(self, closed: Callable[[], Any]) -> None:
         for connection in self._connected - self._talking:  # they have asked nothing yet
-            connection.transport.abort()
+            hang_up(connection)
         waiting = asyncio.ensure_future(closed())
         await asyncio.wait((waiting,), timeout=self._config.drain_seconds)
         if left := [connection for connection in self._connected if not waiting.done()]:
             self._log(f"{len(left)} clients were cut off: no answer within --drain-seconds")
             for connection in left:
-                connection.transport.abort()
+                hang_up(connection)
         await asyncio.wait((waiting,), timeout=CLOSE_SECONDS)
         waiting.cancel()
 
