@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from handeye.checkpoints.load import check_keys, family, load, model_config, read_tensors
+from handeye.checkpoints.files import read_tensors
+from handeye.checkpoints.load import check_keys, family, load, model_config
 from handeye.checkpoints.manifest import FILE, Manifest, describe
 from handeye.checkpoints.save import save
 from handeye.errors import UserError
@@ -140,13 +141,6 @@ def test_broken_golden_files(goldens: Path, checkpoint: Path) -> None:
         read += 1
     assert read == len(list((goldens / "data/broken/checkpoints").iterdir())) >= 7
     assert "GOLDEN_PICKLE_WAS_EXECUTED" not in os.environ
-
-
-def test_a_tensor_in_two_files_is_an_error(tmp_path: Path) -> None:
-    for name in "ab":
-        save_file({"same": torch.zeros(1)}, tmp_path / name)
-    with pytest.raises(UserError, match="same"):
-        read_tensors([tmp_path / "a", tmp_path / "b"])
 
 
 def test_declared_exceptions_are_patterns() -> None:

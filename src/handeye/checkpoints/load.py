@@ -11,10 +11,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.manifest import Manifest
 from handeye.conventions.plain import from_plain
 from handeye.errors import UserError, unknown
@@ -87,25 +87,6 @@ def check_keys(
             ),
             fix="use the checkpoint with the family and configuration it was saved with",
         )
-
-
-def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Tensor]:
-    """safetensors only: a format that cannot carry code. Shards must not repeat a name."""
-    tensors: dict[str, Tensor] = {}
-    for path in paths:
-        try:
-            with safe_open(path, framework="pt", device=device) as file:
-                for name in file.keys():  # noqa: SIM118 (not a mapping)
-                    if name in tensors:
-                        raise UserError(
-                            f"{path} repeats the tensor {name}.", why="another shard has it", fix=manifests.REMAKE
-                        )
-                    tensors[name] = file.get_tensor(name)
-        except FileNotFoundError:
-            raise UserError(f"{path} does not exist.", fix="check the path") from None
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read as safetensors.", why=str(error), fix=manifests.REMAKE) from None
-    return tensors
 
 
 def model_config(module: ModuleType, values: Mapping[str, Any]) -> Any:

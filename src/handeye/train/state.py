@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from handeye.checkpoints import manifest as manifests
-from handeye.checkpoints.load import check_keys, read_tensors
+from handeye.checkpoints.files import read_tensors
+from handeye.checkpoints.load import check_keys
 from handeye.checkpoints.manifest import File, Manifest, describe, verify
 from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
 from handeye.console import warn

@@ -42,6 +42,10 @@ def run(config: ConvertConfig) -> Path:
         raise UserError(f"{config.target} exists already.", fix="choose another folder, or delete it")
     source = open_source(config.root)
     writer = make_writer(config)
+    if config.replay:
+        from handeye.data.replay.start import start_of  # here: nothing else needs the simulator
+
+        start_of(source, source.episodes[0], suite=config.suite)  # what cannot work for any is said before work begins
     _say_what_is_lost(source, writer)
     work = config.target.with_name(f".{config.target.name}.part")
     with alone(work, fix="choose another folder"):

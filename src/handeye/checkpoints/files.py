@@ -1,0 +1,63 @@
+"""Files of weights, read so that nothing in them can run: safetensors, and torch's zip files of plain tensors."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from handeye.checkpoints import manifest as manifests
+from handeye.errors import UserError
+
+
+def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Tensor]:
+    """safetensors only: a format that cannot carry code. Shards must not repeat a name."""
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt", device=device) as file:
+                for name in file.keys():  # noqa: SIM118 (not a mapping)
+                    if name in tensors:
+                        raise UserError(
+                            f"{path} repeats the tensor {name}.", why="another shard has it", fix=manifests.REMAKE
+                        )
+                    tensors[name] = file.get_tensor(name)
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist.", fix="check the path") from None
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} cannot be read as safetensors.", why=str(error), fix=manifests.REMAKE) from None
+    return tensors
+
+
+def read_pt(path: Path) -> Any:
+    """What `torch.save` wrote, as far as it is tensors and plain containers. Anything that would run code is refused by
+    torch's restricted unpickler, and the archive's checksums, which torch does not look at, are compared first."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist.", fix="check the path")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise _unusable(path, "it is no zip file, as torch.save has written since 1.6; cut off, or another format")
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise _unusable(path, f"the checksum of {damaged} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise UserError(
+            f"{path} holds more than tensors, and is not loaded.",
+            why=f"unpickling it would use {named[1]}" if named else str(error).splitlines()[0],
+            fix="save its state_dict alone, or convert it to safetensors where it was made",
+        ) from None
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, NotImplementedError) as error:
+        raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(f"{path} cannot be read as a torch file.", why=why, fix="fetch or copy it again")
