@@ -13,9 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int
 from scipy import special
 
 from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, quantile, stratified
+
+Tables = Float64[np.ndarray, "N"]
+"""One number for each of N tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +67,13 @@ def newcombe(table: Pairs, *, confidence: float = CONFIDENCE) -> Interval:
     """Interval of `difference`."""
     if table.total == 0:
         return -1.0, 1.0
-    cells = np.array([table.both, table.only_other, table.only_one, table.neither], np.float64)
-    low, high = newcombe_of_cells(*cells, z=quantile(confidence))
-    return float(low), float(high)
+    a, b, c, d = np.array([[table.both], [table.only_other], [table.only_one], [table.neither]], np.float64)
+    low, high = newcombe_of_tables(a, b, c, d, z=quantile(confidence))
+    return float(low[0]), float(high[0])
 
 
-def newcombe_of_cells(
-    both: np.ndarray | float,
-    only_first: np.ndarray | float,
-    only_second: np.ndarray | float,
-    neither: np.ndarray | float,
-    *,
-    z: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """First less second, for many tables at once (arrays of equal shape, or numbers)."""
-    a, b, c, d = (np.asarray(cell, np.float64) for cell in (both, only_first, only_second, neither))
+def newcombe_of_tables(a: Tables, b: Tables, c: Tables, d: Tables, *, z: float) -> tuple[Tables, Tables]:
+    """First less second, for many tables at once; both (a), only first (b), only second (c), neither (d)."""
     n = a + b + c + d
     (first, first_low, first_high), (second, second_low, second_high) = (_wilson(x, n, z) for x in (a + b, a + c))
     # Correlation of the two outcomes, with Newcombe's continuity correction where it is positive.
@@ -92,7 +88,7 @@ def newcombe_of_cells(
     return low, high
 
 
-def _wilson(successes: np.ndarray, n: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _wilson(successes: Tables, n: Tables, z: float) -> tuple[Tables, Tables, Tables]:
     """Proportion and Wilson's bounds (statistics.wilson has the same for one proportion)."""
     proportion, weight = successes / n, z * z / n
     middle = (proportion + weight / 2) / (1 + weight)
@@ -152,8 +148,11 @@ def unpaired_test(one: Counts, other: Counts) -> float:
     return min(1.0, float(distribution[distribution <= at * (1 + 1e-9)].sum()))
 
 
-def _log_binomial(n: int, k: np.ndarray | int) -> np.ndarray:
-    return np.asarray(special.gammaln(n + 1) - special.gammaln(np.add(k, 1)) - special.gammaln(np.subtract(n + 1, k)))
+def _log_binomial(n: int, k: Int[np.ndarray, "K"] | int) -> Float64[np.ndarray, "K"] | float:
+    found: Float64[np.ndarray, "K"] | float = (
+        special.gammaln(n + 1) - special.gammaln(np.add(k, 1)) - special.gammaln(np.subtract(n + 1, k))
+    )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

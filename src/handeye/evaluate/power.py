@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float64, Int
 from scipy import special
 
-from handeye.evaluate.paired import newcombe_of_cells
+from handeye.evaluate.paired import newcombe_of_tables
 from handeye.evaluate.statistics import quantile
 
 POWER = 0.8
@@ -34,7 +35,7 @@ def mcnemar_power(pairs: int, discordance: float, difference: float, *, alpha: f
     return float((chances * (few + many)).sum())
 
 
-def _critical(counts: np.ndarray, alpha: float) -> np.ndarray:
+def _critical(counts: Int[np.ndarray, "N"], alpha: float) -> Int[np.ndarray, "N"]:
     """Of so many discordant pairs, the most that the loser may win for a p-value of at most alpha; -1: none."""
     low: np.ndarray = np.full(len(counts), -1)
     high: np.ndarray = counts // 2
@@ -78,7 +79,7 @@ def equivalence_power(
     possible = rest >= 0
     b, c, rest = b[possible], c[possible], rest[possible]
     both = np.round(rest * max(0.0, min(1.0, (rate - only_one) / (1 - discordance)))) if discordance < 1 else 0 * rest
-    low, high = newcombe_of_cells(both, b, c, rest - both, z=quantile(1 - 2 * alpha))
+    low, high = newcombe_of_tables(both, b, c, rest - both, z=quantile(1 - 2 * alpha))
     logs = (
         special.gammaln(pairs + 1)
         - special.gammaln(b + 1)
@@ -162,12 +163,12 @@ def _steady(start: int, enough: Callable[[int], bool]) -> int:
     return steady
 
 
-def _likely(pairs: int, share: float) -> np.ndarray:
+def _likely(pairs: int, share: float) -> Float64[np.ndarray, "N"]:
     """Counts that matter."""
     middle, spread = pairs * share, 7 * math.sqrt(pairs * share * (1 - share)) + 8
     return np.arange(max(0, math.floor(middle - spread)), min(pairs, math.ceil(middle + spread)) + 1).astype(np.float64)
 
 
-def _log_binomial(n: int, k: np.ndarray, p: float) -> np.ndarray:
+def _log_binomial(n: int, k: Int[np.ndarray, "N"], p: float) -> Float64[np.ndarray, "N"]:
     choose = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
     return np.asarray(choose + special.xlogy(k, p) + special.xlog1py(n - k, -p))

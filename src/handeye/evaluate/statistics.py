@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 from scipy import special  # not scipy.stats, which takes a second to import
 
 Interval = tuple[float, float]
@@ -90,31 +91,33 @@ def stratified(counts: Counts, *, confidence: float = CONFIDENCE) -> Interval:
     successes, episodes = np.array(tasks, np.float64).T
     observed, z = float(np.mean(successes / episodes)), quantile(confidence)
 
-    def distance(log_pull: float, towards: int) -> tuple[float, float]:
-        """Mean under a pull, and how many standard errors the observed one is away from it, less z."""
+    def pulled(log_pull: float, towards: int) -> tuple[float, bool]:
+        """The mean under a pull, and whether the observed one is within z standard errors of it."""
         rates = _pulled(successes, episodes, towards * math.exp(log_pull))
         mean = float(rates.mean())
         error = math.sqrt(float((rates * (1 - rates) / episodes).sum())) / len(rates)
-        return mean, abs(observed - mean) - z * error
+        return mean, abs(observed - mean) <= z * error
 
-    bounds = []
+    ends = []
     for towards in (1, -1):
-        near, far = -20.0, 40.0  # logarithms of the pull: none, and all the way
-        for _ in range(50):
+        near, far = -5.0, math.log(episodes.max()) + 5.0  # logarithms of the pull: hardly any, and all the way
+        for _ in range(40):
             middle = (near + far) / 2
-            near, far = (middle, far) if distance(middle, towards)[1] <= 0 else (near, middle)
-        bounds.append(distance(near, towards)[0])
-    low, high = bounds
+            near, far = (middle, far) if pulled(middle, towards)[1] else (near, middle)
+        ends.append(pulled(near, towards)[0])
+    low, high = ends
     return (0.0 if observed == 0 else min(low, observed)), (1.0 if observed == 1 else max(high, observed))
 
 
-def _pulled(successes: np.ndarray, episodes: np.ndarray, pull: float) -> np.ndarray:
+def _pulled(
+    successes: Float64[np.ndarray, "K"], episodes: Float64[np.ndarray, "K"], pull: float
+) -> Float64[np.ndarray, "K"]:
     """The most likely rates of the tasks if their mean is lower (pull > 0) or higher (pull < 0) than observed: roots of
     s / p - f / (1 - p) = pull, in the form that does not cancel."""
     count = successes if pull > 0 else episodes - successes
     size = episodes + abs(pull)
     root: np.ndarray = 2 * count / (size + np.sqrt(np.maximum(size * size - 4 * abs(pull) * count, 0.0)))
-    return root if pull > 0 else 1 - root
+    return np.clip(root if pull > 0 else 1 - root, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
