@@ -18,6 +18,8 @@ from handeye.data.verify.findings import Check, Finding, exit_code
 from handeye.data.verify.motion import GripperCheck, MomentCheck
 from handeye.data.verify.picture import PictureCheck
 from handeye.data.verify.pose import PoseCheck
+from handeye.data.xvr.questions import holds_questions
+from handeye.data.xvr.verify import verify as verify_questions
 from handeye.distributed.crew import Ask, Crew
 from handeye.distributed.jobs import Finished
 from handeye.errors import UserError
@@ -31,6 +33,8 @@ def run(config: VerifyConfig) -> int:
     try:
         source = open_source(config.root)
     except UserError as error:
+        if holds_questions(config.root):
+            return _tell(config, None, verify_questions(config.root, quick=config.quick, workers=config.workers))
         return _tell(config, None, [_unreadable(error)])
     return _tell(config, source.stored, verify(source, suite=config.suite, quick=config.quick, workers=config.workers))
 
