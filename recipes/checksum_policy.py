@@ -1,5 +1,5 @@
-"""What the recipes about serving serve: a policy whose answer depends on all that it is shown, so that a wrong answer is
-noticed, and quick enough to be computed again by who asked."""
+"""What the recipes about serving serve: a policy whose answer depends on all that it is shown, so that a wrong answer
+is noticed, and quick enough to be computed again by who asked."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def served(log: Path, *flags: str, size: int = 64, seconds: float = 0.0) -> Iter
             running.log = log.read_text().splitlines()
         finally:
             process.kill()
-            process.wait(60)
+            process.communicate(timeout=60)
 
 
 if __name__ == "__main__":

@@ -439,6 +439,10 @@ async def _health(target: Target, outcome: Outcome, over: asyncio.Event) -> None
 # ---- as a program ----------------------------------------------------------------------------------------------------
 
 
+def flags(limits: dict[str, Any]) -> list[str]:
+    return [word for name, value in limits.items() for word in ("--" + name.replace("_", "-"), str(value))]
+
+
 def memory(pid: int) -> float:
     """MB resident."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -448,8 +452,7 @@ def memory(pid: int) -> float:
 def main(cases: int = 6000, seed: int = 0, at_once: int = 32) -> None:
     """Play `cases`, all made from `seed`, `at_once` at the same time."""
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # our own clients write to sockets that were closed
-    flags = [word for name, value in LIMITS.items() for word in ("--" + name.replace("_", "-"), str(value))]
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder, "log"), *flags) as server:
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder, "log"), *flags(LIMITS)) as server:
         before, begun = memory(server.pid), time.monotonic()
         outcome = asyncio.run(storm(server.host, server.port, cases=cases, seed=seed, at_once=at_once))
         took, after = time.monotonic() - begun, memory(server.pid)

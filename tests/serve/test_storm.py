@@ -19,21 +19,21 @@ def recipe(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-def test_hostile_clients_stop_nobody(recipe: Any, serving: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_clients_stop_nobody(recipe: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """300 of the recipe's cases. `storm` compares every answer of the well-behaved."""
     fuzz = recipe("fuzz_server")
     caplog.set_level(logging.CRITICAL, "asyncio")
-    shorter = {"handshake_seconds": 0.5, "idle_seconds": 1.0, "slow_seconds": 0.5}
-    running = serving(recipe("checksum_policy").Checksum(), **fuzz.LIMITS | shorter)
-    host, port = running.host_port
-    outcome = asyncio.run(asyncio.wait_for(fuzz.storm(host, port, cases=300, seed=1), 120))
+    flags = fuzz.flags(fuzz.LIMITS | {"idle_seconds": 1.5})
+    with recipe("checksum_policy").served(tmp_path / "log", *flags) as server:
+        storm = fuzz.storm(server.host, server.port, cases=300, seed=1, at_once=48)
+        outcome = asyncio.run(asyncio.wait_for(storm, 120))
     assert not outcome.wrong
     assert sum(outcome.results.values()) == 300
     assert {name.split(":")[0] for name in outcome.results} == {attack.__name__ for attack in fuzz.KINDS}
     assert outcome.results["bad_messages: error"] > 60
     assert outcome.answers > 20 and len(outcome.health) > 20
-    running.stop()
-    assert not any("Traceback" in line for line in running.log)
+    assert server.code == 0
+    assert not any("Traceback" in line for line in server.log)
 
 
 def test_64_clients_at_once_lose_nothing(recipe: Any, serving: Any) -> None:
