@@ -43,7 +43,7 @@ def test_every_package_is_in_the_file_map() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").glob("*.md")]
+    pages = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")]
     assert len(pages) >= 8
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
