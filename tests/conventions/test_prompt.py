@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from handeye.conventions.prompt import byte_ids, plain_text, sentence_of_name
+from handeye.conventions.prompt import (
+    byte_ids,
+    openpi_state_text,
+    openpi_text,
+    openvla_text,
+    plain_text,
+    sentence_of_name,
+    state_bins,
+)
 from handeye.errors import UserError
 
 
@@ -35,3 +44,18 @@ def test_nothing_is_cut(text: str) -> None:
 )
 def test_sentence_of_name(name: str, sentence: str | None) -> None:
     assert sentence_of_name(name) == sentence
+
+
+def test_what_openvla_reads() -> None:
+    assert openvla_text("Put the Bowl") == "In: What action should the robot take to put the bowl?\nOut:"
+
+
+def test_what_openpi_reads() -> None:
+    assert openpi_text("  turn_on the\nStove ") == "turn on the Stove"
+    bins = state_bins(np.array([-1.0, 0.0, 0.999]))
+    assert openpi_state_text("turn_on it", bins) == "Task: turn on it, State: 0 128 255;\nAction: "
+
+
+def test_bins_of_the_state() -> None:
+    """Below -1 it is -1, as openpi has it; above 1 the last bin."""
+    assert state_bins(np.array([-1.5, -1.0, -0.9999, 0.0, 1.0, 9.0])).tolist() == [-1, 0, 0, 128, 255, 255]

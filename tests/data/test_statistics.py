@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handeye.data.statistics import NAMES, Statistics, measure
+from handeye.data.statistics import NAMES, Statistics, from_norm_stats, measure
 from handeye.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -56,6 +56,56 @@ def test_almost_constant_dimensions_are_constant_between_quantiles() -> None:
 def test_nothing_has_no_statistics() -> None:
     with pytest.raises(UserError, match="no demonstrations"):
         measure([])
+
+
+def vector(**rows) -> dict:
+    return {"mean": [0.0, 1.0], "std": [1.0, 2.0], "q01": [-1.0, -2.0], "q99": [1.0, 2.0], **rows}
+
+
+def test_what_a_file_does_not_know_is_none_and_an_error_when_asked_for() -> None:
+    found = Statistics.from_json({"action": vector(), "proprio": vector(q01=None, q99=None), "num_transitions": 5})
+    assert (found.episodes, found.steps, found.action.min) == (None, 5, None)
+    assert Statistics.from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert found.action.normalizer("quantiles").forward(np.array([0.0, 0.0])).tolist() == pytest.approx([0, 0], abs=1e-7)
+    with pytest.raises(UserError, match="no min and max"):
+        found.action.normalizer("bounds")
+    with pytest.raises(UserError, match="no q01 and q99"):
+        found.proprio.normalizer("quantiles")
+
+
+def test_the_files_own_mask_is_used() -> None:
+    found = Statistics.from_json({"action": vector(mask=[True, False]), "proprio": vector()})
+    assert found.action.normalizer("quantiles").mask == (True, False)
+    assert found.action.normalizer("quantiles", mask=(False, True)).mask == (False, True)
+
+
+def test_openpis_file() -> None:
+    found = from_norm_stats({"norm_stats": {"state": vector(), "actions": vector(std=[0.0, 1.0])}})
+    assert (found.action.std, found.proprio.q99) == ((0.0, 1.0), (1.0, 2.0))
+    for value, why in (
+        ({"state": vector()}, "no 'norm_stats'"),
+        ({"norm_stats": {"state": vector()}}, "no actions"),
+        ({"norm_stats": {"state": vector(), "actions": vector(mean=[float("nan"), 0.0])}}, "mean is missing or not"),
+    ):
+        with pytest.raises(UserError, match=why):
+            from_norm_stats(value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ({"q01": [2.0, 0.0]}, "q01 2.0 is above q99 1.0"),
+        ({"q01": None}, "one of q01 and q99"),
+        ({"std": [-1.0, 0.0]}, "std -1.0 is below 0"),
+        ({"mean": [0.0]}, "lengths differ"),
+        ({"mask": [True]}, "lengths differ"),
+        ({"mask": [1, 0]}, "mask is not a list of true and false"),
+        ({"mean": [True, False]}, "not a list of finite numbers"),
+    ],
+)
+def test_contradictions_are_refused(rows: dict, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        Statistics.from_json({"action": vector(**rows), "proprio": vector()})
 
 
 @pytest.mark.parametrize("value", [None, [], {"action": {}}, {"action": [], "proprio": {}}])

@@ -113,7 +113,7 @@ def read(folder: Path) -> Manifest:
         files={name: _file(name, file, where) for name, file in value["files"].items()},
         tensors=value["tensors"],
         specs=Specs.from_json(value["specs"]),
-        pipeline=Pipeline.from_json(value["pipeline"], what=f"the pipeline in {where}"),
+        pipeline=Pipeline.from_json(value["pipeline"], what=f"the pipeline in {where}").located(folder),
         statistics=Statistics.from_json(value["statistics"], what=f"the statistics in {where}"),
         merged=value["merged"],
         step=value["step"],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from handeye.checkpoints.manifest import FILE, Manifest, describe
 from handeye.errors import UserError
-from handeye.records import write_json
+from handeye.records import write_bytes, write_json
 
 WEIGHTS = "model.safetensors"
 
@@ -25,9 +25,14 @@ def save(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> Non
 
 
 def fill(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
-    """Weights, then the manifest; its `files` and `tensors` are filled in from what was written."""
+    """Weights and the pipeline's files, then the manifest; its `files` and `tensors` are filled in from what was
+    written."""
     write_tensors(folder / WEIGHTS, tensors)
-    described = replace(manifest, files=describe(folder, [WEIGHTS]), tensors=len(tensors))
+    vocabularies = manifest.pipeline.vocabularies()
+    for vocabulary in vocabularies:
+        write_bytes(folder / vocabulary.name, vocabulary.content())
+    written = [WEIGHTS, *(vocabulary.name for vocabulary in vocabularies)]
+    described = replace(manifest, files=describe(folder, written), tensors=len(tensors))
     write_json(folder / FILE, described.to_json())
 
 

@@ -1,7 +1,8 @@
 """Frozen dataclasses <-> plain JSON values, checked: specs, pipeline steps and statistics travel inside checkpoints.
 
-What JSON lacks is restored from the field's type: tuples, enumerations (by name), nested dataclasses. An unknown field,
-a missing one or a value of another type is a UserError that names the place; nothing is defaulted while reading.
+What JSON lacks is restored from the field's type: tuples, enumerations (by name), nested dataclasses. An unknown
+field, a missing one or a value of another type is a UserError that names the place; nothing is defaulted while
+reading. A field whose metadata says `declared: False` (where a file lies at the moment) is no part of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ T = TypeVar("T")
 def to_plain(value: Any) -> Any:
     """A dataclass, or anything found inside one, as JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in _declared(value)}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, tuple):
@@ -35,12 +36,16 @@ def from_plain(kind: type[T], plain: Any, *, what: str) -> T:
     if not isinstance(plain, dict):
         raise _bad(what, f"expected an object, found {plain!r}")
     hints = typing.get_type_hints(kind)
-    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    fields = [field.name for field in _declared(kind)]
     if extra := sorted(set(plain) - set(fields)):
         raise _bad(what, f"unknown field '{extra[0]}'; known: {', '.join(fields)}")
     if missing := [name for name in fields if name not in plain]:
         raise _bad(what, f"field '{missing[0]}' is missing")
     return kind(**{name: _restore(hints[name], plain[name], f"{what}: {name}") for name in fields})
+
+
+def _declared(kind: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(kind) if field.metadata.get("declared", True)]
 
 
 def _restore(hint: Any, plain: Any, what: str) -> Any:

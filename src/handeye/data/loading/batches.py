@@ -22,9 +22,11 @@ class Batches:
         self.order = Order(len(samples), seed)
 
     def next(self) -> dict[str, np.ndarray]:
-        """The next batch, augmented as the pipeline says. Its randomness is a function of where it is."""
-        generator = rng(self.order.seed, 1, self.order.epoch, self.order.position)
-        return self.samples.pipeline.augment(self.samples.batch(self.order.take(self.size)), generator)
+        """The next batch, augmented as the pipeline says. How a sample is varied is a function of its place in the
+        order."""
+        first = self.order.epoch * len(self.samples) + self.order.position
+        rngs = [rng(self.order.seed, 1, *divmod(first + place, len(self.samples))) for place in range(self.size)]
+        return self.samples.pipeline.augment(self.samples.batch(self.order.take(self.size)), rngs)
 
     def state(self) -> dict[str, int]:
         return self.order.state()

@@ -22,6 +22,9 @@ from handeye.data.pipeline.pipeline import Pipeline
 from handeye.errors import UserError
 from handeye.records import read_json, sha256_json, write_json
 
+PROMPT = {"prompt", "prompt_mask"}
+"""The same in every step of an episode, unless the state is part of it."""
+
 
 class Samples:
     """One sample per step of every episode: what was seen there, and the next `chunk` actions as model targets. Where
@@ -44,7 +47,8 @@ class Samples:
         """Per sample: the row after its episode's last."""
         self.episode_of = np.repeat(np.arange(len(lengths)), lengths)
         first = pipeline.encode_episode(demos.load(demos.episodes[0]))
-        per_step = {name: value[0] for name, value in first.items() if name != "prompt"}
+        shared = {name: value for name, value in first.items() if name in PROMPT and value.ndim == 1}
+        per_step = {name: value[0] for name, value in first.items() if name not in shared}
         self.bytes = sum(value.nbytes for value in per_step.values()) * len(self.ends)
         if cache is None and self.bytes > memory_gb * 1e9:
             raise UserError(
@@ -52,8 +56,11 @@ class Samples:
                 why=f"{len(self.ends)} steps of {self.bytes // len(self.ends)} bytes",
                 fix="allow more memory, name a cache folder on a disk, or use smaller images",
             )
-        self.prompts = np.zeros((len(lengths), *first["prompt"].shape), first["prompt"].dtype)
-        self.actions = np.zeros((len(self.ends), demos.specs.action.width), np.float32)
+        self.prompts = {name: np.zeros((len(lengths), *v.shape), v.dtype) for name, v in shared.items()}
+        """What an episode has one of."""
+        self.actions = np.zeros((len(self.ends), demos.specs.action.width))
+        self.proprio = np.zeros((len(self.ends), demos.specs.proprio.width), np.float32)
+        """As demonstrated; a pipeline's targets may be relative to it."""
         self.frames: dict[str, np.ndarray] = {}
         if cache is not None:
             self._open_cache(cache, per_step)
@@ -74,8 +81,9 @@ class Samples:
         rows_BT = indices[:, None] + np.arange(self.chunk)
         valid_BT: Bool[np.ndarray, "B T"] = rows_BT < self.ends[indices, None]
         batch = {name: np.asarray(frames[indices]) for name, frames in self.frames.items()}
-        batch["prompt"] = self.prompts[self.episode_of[indices]]
-        batch["actions"] = self.actions[np.minimum(rows_BT, self.ends[indices, None] - 1)]
+        batch |= {name: rows[self.episode_of[indices]] for name, rows in self.prompts.items()}
+        actions_BTA = self.actions[np.minimum(rows_BT, self.ends[indices, None] - 1)]
+        batch["actions"] = self.pipeline.targets(actions_BTA, self.proprio[indices])
         batch["valid"] = valid_BT
         return batch
 
@@ -87,8 +95,9 @@ class Samples:
                 episode = self.demos.load(ref)
                 encoded = self.pipeline.encode_episode(episode)
                 rows = slice(start, start := start + ref.length)
-                self.prompts[number] = encoded.pop("prompt")
-                self.actions[rows] = self.pipeline.targets(episode.actions)
+                for name, kept in self.prompts.items():
+                    kept[number] = encoded.pop(name)
+                self.actions[rows], self.proprio[rows] = episode.actions, episode.proprio
                 yield rows, encoded
                 advance()
 
@@ -114,7 +123,8 @@ class Samples:
         if read_json(folder / "manifest.json", what="a frame cache's manifest") != identity:
             raise UserError(f"{folder} is not the cache that its name says.", fix=f"delete {folder}")
         self.frames = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in per_step}
-        self.prompts, self.actions = np.load(folder / "prompt.npy"), np.load(folder / "actions.npy")
+        self.prompts = {name: np.load(folder / f"{name}.npy") for name in self.prompts}
+        self.actions, self.proprio = (np.load(folder / f"demonstrated-{name}.npy") for name in ("actions", "proprio"))
 
     def _write_cache(self, part: Path, per_step: Mapping[str, np.ndarray]) -> None:
         """Written through files, not through the map: a disk that fills up is then an error and not a crash."""
@@ -127,5 +137,7 @@ class Samples:
             for _, encoded in self._encoded():
                 for name, value in encoded.items():
                     files[name].write(np.ascontiguousarray(value).data)
-        np.save(part / "prompt.npy", self.prompts)
-        np.save(part / "actions.npy", self.actions)
+        for name, kept in self.prompts.items():
+            np.save(part / f"{name}.npy", kept)
+        np.save(part / "demonstrated-actions.npy", self.actions)
+        np.save(part / "demonstrated-proprio.npy", self.proprio)
