@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from handeye.expert.geometry import CELL, HeightMap, sample, thin, underside
+from handeye.expert.geometry import BURIED, CELL, HeightMap, depth, sample, thin, underside
 
 SHAPES = {
     "box": ('type="box" size=".02 .03 .04"', (0.02, 0.03, 0.04)),
@@ -43,3 +43,24 @@ def test_underside_keeps_what_touches_first():
 def test_thinning_leaves_one_point_per_cell():
     points = np.concatenate([np.full((50, 3), 0.5 * CELL), np.full((1, 3), 3.5 * CELL)])
     assert len(thin(points)) == 2
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_depth_is_none_on_the_surface_and_grows_inwards(kind):
+    attributes, half = SHAPES[kind]
+    model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody><geom {attributes}/></worldbody></mujoco>")
+    points, normals = sample(model, 0)
+    np.testing.assert_allclose(depth(model, 0, points), 0.0, atol=1e-9)
+    assert (depth(model, 0, points - 0.002 * normals) > 0.5 * BURIED).mean() > 0.6  # less near edges
+    assert np.all(depth(model, 0, points + 0.002 * normals) < 0)
+    assert depth(model, 0, np.zeros((1, 3)))[0] == pytest.approx(min(half), rel=1e-6)
+
+
+def test_depth_in_a_mesh_is_that_below_the_nearest_face():
+    corners = " ".join(f"{x} {y} {z}" for x in (-1, 1) for y in (-1, 1) for z in (-1, 1))
+    model = mujoco.MjModel.from_xml_string(
+        f"<mujoco><asset><mesh name='cube' vertex='{corners}'/></asset>"
+        "<worldbody><geom type='mesh' mesh='cube'/></worldbody></mujoco>"
+    )
+    points = np.array([[0.9, 0.0, 0.0], [0.0, 0.0, 0.0], [1.5, 0.0, 0.0]])
+    np.testing.assert_allclose(depth(model, 0, points), [0.1, 1.0, -0.5], atol=1e-6)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from handeye.expert.geometry import Cloud, sample
-from handeye.expert.grasps import OPEN, TIP, Taste, best, candidates, clear, different, down
+from handeye.expert.grasps import OPEN, TIGHT, TIP, Taste, best, candidates, different, down, hits, nearby
 
 NOTHING = np.zeros((0, 3))
 
@@ -47,7 +47,38 @@ def test_a_neighbour_where_a_finger_would_go_turns_the_hand():
     wall = box((0.05, 0.01, 0.05), at=(0.0, OPEN + 0.012)).points
     grasp = best(cube, wall, Taste())
     assert abs(grasp.rot[0, 0]) == pytest.approx(1.0, abs=1e-6)  # closes along x now
-    assert clear(grasp.pos[None], grasp.rot[None], wall).all()
+    assert not hits(nearby(grasp.pos, grasp.rot, wall))
+
+
+def test_every_height_of_a_surface_is_tried():
+    """Points lie in rows. A tall box with a shelf around all but its upper third can only be taken there."""
+    tall = box((0.02, 0.02, 0.10))
+    shelf = np.concatenate([box((0.01, 0.1, 0.06), at=(x, 0.0)).points for x in (-0.05, 0.05)])
+    shelf = np.concatenate([shelf, shelf[:, [1, 0, 2]]])
+    for limit in (40, 80, 160):
+        grasps = candidates(tall, shelf, Taste(lift=0.0), want=5, limit=limit)
+        assert len(grasps) == 5
+        assert all(grasp.pos[2] - TIP > 0.12 for grasp in grasps)
+
+
+def test_the_hand_does_not_close_on_less_than_there_is():
+    """Two posts side by side: the gap's faces are opposite points too, but the fingers meet the outer faces first."""
+    posts = [box((0.004, 0.006, 0.02), at=(0.0, y)) for y in (-0.014, 0.014)]
+    both = Cloud(
+        points=np.concatenate([post.points for post in posts]), normals=np.concatenate([post.normals for post in posts])
+    )
+    across = [grasp for grasp in candidates(both, NOTHING, Taste(), want=200) if abs(grasp.rot[1, 0]) > 0.99]
+    assert across
+    assert min(grasp.width for grasp in across) == pytest.approx(0.04, abs=0.001)
+
+
+def test_a_grasp_with_room_to_spare_is_worth_more():
+    cube = box((0.02, 0.02, 0.02))
+    free = best(cube, NOTHING, Taste())
+    narrow = np.concatenate([box((0.02, 0.01, 0.02), at=(0.0, s * (OPEN + 0.0285 + 0.01))).points for s in (-1, 1)])
+    narrow = np.concatenate([narrow, narrow[:, [1, 0, 2]]])
+    squeezed = best(cube, narrow, Taste())
+    assert squeezed.score == pytest.approx(free.score - TIGHT, abs=0.05)
 
 
 def test_different_grasps_differ():

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from handeye.expert.geometry import Cloud, HeightMap
-from handeye.expert.grasps import REST, TIP, Taste, about, best, clear, down
+from handeye.expert.grasps import REST, TIP, Taste, about, best, down, hits, nearby
 from handeye.expert.skills import (
     CLEARANCE,
     CLOSED_HAND,
@@ -101,7 +101,8 @@ def _pull_bar(world: World, slide: Hinge, way: Float[np.ndarray, "3"], target: f
     for tilt in BAR_TILTS:
         rot = _across(world, way, tilt)
         goal = middle + 0.0036 * rot[:, 2]
-        if clear(np.array([goal, goal - 0.05 * rot[:, 2]]), np.array([rot, rot]), world.others()).all():
+        local = nearby(goal, rot, world.others(), back=0.05)
+        if not hits(local) and not hits(local, back=0.05):
             break
     outside = goal - 0.06 * rot[:, 2]
     height = travel_height(world.others(), world.pos, outside) + TIP + CLEARANCE
@@ -220,7 +221,7 @@ def turn(world: World, name: str, *, on: bool) -> Script:
     knob = Hinge(world, joints[0])
     grasp = best(knob.cloud(), world.others(name), Taste(off=20.0, lift=0.0))
     if grasp is None or limit is None:
-        raise LostError(name)
+        raise LostError(name, "there is nothing to turn it by that the hand reaches")
     around = world.others()
     height = travel_height(around, world.pos, grasp.pos) + TIP + CLEARANCE
     yield from reach(world, Pose(pos=grasp.pos, rot=grasp.rot), OPEN_HAND, height=height)
@@ -261,7 +262,7 @@ def drag(world: World, thing: str, place: str) -> Script:
             now = world.part_pos(thing)[:2]
             if np.linalg.norm(world.pos[:2] - now) > radius or progress.halted():
                 yield from retreat(world, grip=CLOSED_HAND)
-                raise LostError(thing)
+                raise LostError(thing, "the hand slid off it")
             lead = now + (inner + 0.06) * _unit(goal - now)
             yield Command(pos=np.array([*lead, touch[2] - 0.006]), rot=rot, grip=CLOSED_HAND)
     yield from retreat(world, grip=CLOSED_HAND)

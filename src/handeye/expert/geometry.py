@@ -18,6 +18,9 @@ from handeye.sim.world import Scene
 SPACING = 0.005
 """Between neighbouring sample points (m): half a finger pad, so nothing a pad could close on is missed."""
 
+BURIED = 0.001
+"""A point this deep (m) in another shape of the same body is no surface: nothing can touch it."""
+
 CELL = 0.006
 """Side of a cell of a height map (m): a little above SPACING, so a sampled plane has no holes."""
 
@@ -77,17 +80,24 @@ def _round(radius: float, half: float, *, caps: bool) -> tuple[np.ndarray, np.nd
     return np.concatenate(points), np.concatenate(normals)
 
 
-def _mesh(model: mujoco.MjModel, mesh: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points spread over each triangle, in proportion to its size."""
+def _triangles(model: mujoco.MjModel, mesh: int) -> tuple[Float[np.ndarray, "3 F 3"], Float[np.ndarray, "F 3"]]:
+    """Corners and outward normals of a mesh's faces; those without an area are left out."""
     start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
     vertices = model.mesh_vert[start : start + count].astype(float)
     start, count = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
-    a, b, c = (vertices[model.mesh_face[start : start + count, i]] for i in range(3))
-    cross = np.cross(b - a, c - a)
+    corners = np.moveaxis(vertices[model.mesh_face[start : start + count]], 1, 0)
+    cross = np.cross(corners[1] - corners[0], corners[2] - corners[0])
     twice_area = np.linalg.norm(cross, axis=1)
-    normals = cross / np.maximum(twice_area, 1e-12)[:, None]
+    real = twice_area > 1e-12
+    return corners[:, real], cross[real] / twice_area[real, None]
+
+
+def _mesh(model: mujoco.MjModel, mesh: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points spread over each triangle, in proportion to its size."""
+    (a, b, c), normals = _triangles(model, mesh)
+    twice_area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     points, outward = [], []
-    for i in range(count):
+    for i in range(len(normals)):
         steps = int(np.clip(np.sqrt(twice_area[i]) / SPACING, 1, 40))
         u, v = np.divmod(np.arange((steps + 1) ** 2), steps + 1)
         inside = u + v <= steps
@@ -113,8 +123,36 @@ def sample(model: mujoco.MjModel, geom: int) -> tuple[np.ndarray, np.ndarray]:
         normals = normals / size
         return points * size, normals / np.linalg.norm(normals, axis=1, keepdims=True)
     if kind == mujoco.mjtGeom.mjGEOM_MESH:
-        return _mesh(model, model.geom_dataid[geom])
+        return _mesh(model, int(model.geom_dataid[geom]))
     return np.zeros((0, 3)), np.zeros((0, 3))
+
+
+def depth(model: mujoco.MjModel, geom: int, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
+    """How far points in a geom's own frame lie below its surface (m, a lower bound); negative outside. A mesh counts as
+    the part of it that all of its faces bound: MuJoCo collides with hulls."""
+    kind, size = model.geom_type[geom], model.geom_size[geom]
+    if kind == mujoco.mjtGeom.mjGEOM_BOX:
+        return (size - np.abs(points)).min(1)
+    if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+        return size[0] - np.linalg.norm(points, axis=1)
+    if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
+        return np.minimum(size[0] - np.linalg.norm(points[:, :2], axis=1), size[1] - np.abs(points[:, 2]))
+    if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+        along = np.maximum(np.abs(points[:, 2]) - size[1], 0.0)
+        return size[0] - np.linalg.norm(np.column_stack([points[:, :2], along]), axis=1)
+    if kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+        return size.min() * (1 - np.linalg.norm(points / size, axis=1))
+    if kind == mujoco.mjtGeom.mjGEOM_MESH:
+        corners, normals = _triangles(model, int(model.geom_dataid[geom]))
+        return (np.einsum("fi,fi->f", normals, corners[0]) - points @ normals.T).min(1)
+    return np.full(len(points), -np.inf)
+
+
+def _frame(model: mujoco.MjModel, geom: int) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3 3"]]:
+    """Position and rotation of a geom in its body."""
+    turn = np.empty(9)
+    mujoco.mju_quat2Mat(turn, model.geom_quat[geom])
+    return model.geom_pos[geom], turn.reshape(3, 3)
 
 
 class Shapes:
@@ -141,11 +179,23 @@ class Shapes:
         """Geoms of one body of a part and of what hangs on it: a drawer, a knob."""
         return self._of_root(self._model.body(body).id)
 
+    def _surface(self, geom: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points and normals of a geom, less those inside other geoms of its body: a ring of boxes has no ends."""
+        model = self._model
+        points, normals = sample(model, geom)
+        seen = np.ones(len(points), bool)
+        pos, turn = _frame(model, geom)
+        for other in self._of_root(int(model.geom_bodyid[geom])):
+            if other != geom and model.geom_bodyid[other] == model.geom_bodyid[geom]:
+                origin, facing = _frame(model, other)
+                seen &= depth(model, other, (points @ turn.T + pos - origin) @ facing) < BURIED
+        return points[seen], normals[seen]
+
     def cloud(self, data: mujoco.MjData, geoms: Iterable[int]) -> Cloud:
         points, normals = [np.zeros((0, 3))], [np.zeros((0, 3))]
         for geom in geoms:
             if geom not in self._local:
-                self._local[geom] = sample(self._model, geom)
+                self._local[geom] = self._surface(geom)
             local, outward = self._local[geom]
             turn = data.geom_xmat[geom].reshape(3, 3)
             points.append(local @ turn.T + data.geom_xpos[geom])
@@ -162,7 +212,8 @@ class Shapes:
 
 def inside(points: Float[np.ndarray, "*B N 3"], low: np.ndarray, high: np.ndarray) -> Bool[np.ndarray, "*B N"]:
     """Which points lie in an axis-aligned box."""
-    return np.all((points > low) & (points < high), axis=-1)
+    within = (points > low) & (points < high)
+    return within[..., 0] & within[..., 1] & within[..., 2]
 
 
 def thin(points: Float[np.ndarray, "N 3"], cell: float = CELL) -> Float[np.ndarray, "M 3"]:

@@ -7,11 +7,12 @@ collision shapes themselves, so a new object needs no entry; what a category pre
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from handeye.expert.geometry import Cloud, inside, thin
 
@@ -37,11 +38,27 @@ HAND: tuple[tuple[tuple[float, float, float], tuple[float, float, float]], ...] 
 )
 """The open hand as boxes in its own frame: two per finger, palm, wrist. Measured on the Panda's collision meshes."""
 
+PLAY = 0.004
+"""How far aside the hand may be when it comes down (m)."""
+
+HAND_AND_PLAY = tuple(
+    ((low[0] - PLAY, low[1] - PLAY, low[2]), (high[0] + PLAY, high[1] + PLAY, high[2])) for low, high in HAND
+)
+
+TIGHT = 0.5
+"""Cost of a grasp that only a hand without play reaches."""
+
 EDGE = 0.008
 """The pads' middle stays this far below the top of a thing (m): half a pad."""
 
+LOOSE = 0.008
+"""What the pads close on may be this much wider than the pair of points they are meant for (m): walls lean and bend."""
+
 BETWEEN = ((-OPEN, -0.0105, -0.013), (OPEN, 0.0105, TIP))
 """What the fingers sweep when they close: nothing but the thing may be there."""
+
+APPROACH = (0.05, 0.10)
+"""Where on its way to a grasp the hand must hit nothing either (m back)."""
 
 REST = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """The hand's axes (columns) when it points down as the arm rests: it closes along the world's y."""
@@ -77,6 +94,9 @@ class Taste:
     turn: float = 0.6
     """Cost of a radian of turning away from the rest pose."""
 
+    lean: float = 1.0
+    """Cost of a radian of tilt: a quarter of a radian must win as much as 24 degrees of turning do."""
+
     centre: float = 12.0
     """Cost of a metre between the pads and the middle of the thing, along the hand's y."""
 
@@ -101,11 +121,12 @@ def down(angle: float, tilt: float = 0.0) -> Float[np.ndarray, "3 3"]:
     return rot if tilt == 0.0 else about(rot[:, 0], tilt) @ rot
 
 
-def _pairs(cloud: Cloud, limit: int = 500) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pairs(cloud: Cloud, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middles, closing directions and widths of opposite surface points."""
     steep = np.flatnonzero(np.abs(cloud.normals[:, 2]) < 0.45)
     half = steep[(cloud.normals[steep] @ [0.05, 1.0, 0.0]) >= 0]  # each pair once
-    half = half[:: max(1, len(half) // limit)]
+    # At random: the points lie in rows, and every n-th of them may leave out whole heights.
+    half = np.random.default_rng(0).permutation(half)[:limit]
     middles, axes, widths = [], [], []
     for i in half:
         axis = cloud.normals[i] * [1, 1, 0]
@@ -123,19 +144,34 @@ def _pairs(cloud: Cloud, limit: int = 500) -> tuple[np.ndarray, np.ndarray, np.n
     return np.array(middles).reshape(-1, 3), np.array(axes).reshape(-1, 3), np.array(widths)
 
 
-def clear(
-    pos: Float[np.ndarray, "M 3"],
-    rot: Float[np.ndarray, "M 3 3"],
+Boxes = Sequence[tuple[tuple[float, float, float], tuple[float, float, float]]]
+"""Lowest and highest corners, in the hand's frame."""
+
+
+def nearby(
+    pos: Float[np.ndarray, "3"],
+    rot: Float[np.ndarray, "3 3"],
     points: Float[np.ndarray, "N 3"],
-    volume: Sequence[tuple[tuple[float, float, float], tuple[float, float, float]]] = HAND,
-) -> Bool[np.ndarray, "M"]:
-    """True where the open hand at these poses has none of the points inside its volume."""
-    local = np.einsum("mji,mnj->mni", rot, points[None] - pos[:, None])
-    return ~np.any([inside(local, np.array(low), np.array(high)).any(-1) for low, high in volume], axis=0)
+    *,
+    boxes: Boxes = HAND,
+    back: float = 0.0,
+) -> Float[np.ndarray, "M 3"]:
+    """Those of the points that are near these boxes, or near them `back` metres up the approach; in the hand's frame.
+    They are few among a scene's, and the rest need not be looked at again."""
+    low, high = np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0)
+    low = low - [0.0, 0.0, back]
+    corners = np.array(list(itertools.product(*zip(low, high, strict=True)))) @ rot.T + pos
+    return (points[inside(points, corners.min(0), corners.max(0))] - pos) @ rot
+
+
+def hits(local: Float[np.ndarray, "N 3"], boxes: Boxes = HAND, *, back: float = 0.0) -> bool:
+    """Whether any point of the hand's frame is in a box when the hand stands `back` metres up the approach."""
+    shifted = local + np.array([0.0, 0.0, back])
+    return any(bool(inside(shifted, np.array(low), np.array(high)).any()) for low, high in boxes)
 
 
 def candidates(
-    thing: Cloud, others: Float[np.ndarray, "N 3"], taste: Taste, *, want: int = 1, limit: int = 300
+    thing: Cloud, others: Float[np.ndarray, "N 3"], taste: Taste, *, want: int = 1, limit: int = 1000
 ) -> list[Grasp]:
     """Up to `want` grasps that hit nothing, the best first. `others` is everything else that stands around."""
     middles, axes, widths = _pairs(thing, limit)
@@ -152,28 +188,29 @@ def candidates(
         pos = middles + rot[:, :, 2] * 0.0036  # the pads' middle lies 3.6 mm above the grip site
         lift = np.maximum(0.0, low[2] + TIP + 0.002 - pos[:, 2])
         pos[:, 2] += lift
-        score = _scores(pos, rot, angle, own, thing, taste) - 0.5 * np.abs(widths - 0.02)
+        score, between = _scores(pos, rot, angle, own, thing, taste)
+        score -= 0.5 * np.abs(widths - 0.02) + taste.lean * abs(tilt)
         edge = middles[:, 2] > max(high[2] - EDGE, low[2] + EDGE)  # half of a pad would close on nothing
-        order = [i for i in np.argsort(-score, kind="stable") if lift[i] < 0.009 and not edge[i]]
-        for start in range(0, len(order), 16):
-            batch = order[start : start + 16]
-            good = clear(pos[batch], rot[batch], np.concatenate([own, near]))
-            good &= clear(pos[batch], rot[batch], near, (BETWEEN,))
-            for back in (0.05, 0.10):
-                good &= clear(pos[batch] - rot[batch][:, :, 2] * back, rot[batch], near)
-            found += [
-                Grasp(pos=pos[i], rot=rot[i], width=float(widths[i]), score=float(score[i]))
-                for i, ok in zip(batch, good, strict=True)
-                if ok
-            ]
-            if len(found) >= want:
-                return found[:want]
-    return found
+        blocked = between > widths + LOOSE  # the fingers meet something else first
+        order = [i for i in np.argsort(-score, kind="stable") if lift[i] < 0.009 and not (edge[i] or blocked[i])]
+        roomy = 0
+        for i in order:
+            local, mine = nearby(pos[i], rot[i], near, back=max(APPROACH)), nearby(pos[i], rot[i], own)
+            if hits(local) or hits(mine) or hits(local, (BETWEEN,)) or any(hits(local, back=d) for d in APPROACH):
+                continue
+            tight = hits(local, HAND_AND_PLAY) or hits(mine, HAND_AND_PLAY)
+            value = float(score[i]) - TIGHT * tight
+            found.append(Grasp(pos=pos[i], rot=rot[i], width=float(widths[i]), score=value))
+            roomy += not tight
+            if roomy == want:
+                break
+    return sorted(found, key=lambda grasp: -grasp.score)[:want]
 
 
 def _scores(
     pos: np.ndarray, rot: np.ndarray, angle: np.ndarray, own: np.ndarray, thing: Cloud, taste: Taste
-) -> Float[np.ndarray, "M"]:
+) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "M"]]:
+    """How good each pose is, and the extent of what the pads would close on (m)."""
     low, high = thing.low, thing.high
     offset = pos - (low + high) / 2
     score = -taste.turn * np.abs(angle) - taste.centre * np.abs(np.einsum("mj,mj->m", rot[:, :, 1], offset))
@@ -190,7 +227,7 @@ def _scores(
     # Fingers that do not meet the thing together push it aside first.
     far = np.where(face, local[..., 0], -OPEN).max(-1)
     close = np.where(face, local[..., 0], OPEN).min(-1)
-    return score - 25.0 * np.abs(far + close) / 2
+    return score - 25.0 * np.abs(far + close) / 2, far - close
 
 
 def different(grasps: Sequence[Grasp], *, most: int = 8, angle: float = 0.5, far: float = 0.03) -> list[Grasp]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from handeye.expert.geometry import Cloud, Shapes, thin
-from handeye.expert.grasps import TIP, Grasp, yaw
+from handeye.expert.grasps import OPEN, PLAY, TIP, Grasp, yaw
 
 if TYPE_CHECKING:
     from handeye.sim.task_env import TaskEnv
@@ -29,6 +29,9 @@ GAIN, TURN_GAIN = 2.5, 1.5
 
 CLEARANCE = 0.03
 """Kept between what moves and what stands below its way (m)."""
+
+ROOM = 0.02
+"""Between a thing and each open finger (m): with less the hand comes straight down, lest a finger pushes the thing."""
 
 OPEN_HAND, CLOSED_HAND = -1.0, 1.0
 
@@ -54,7 +57,10 @@ Script = Iterator[Command]
 
 
 class LostError(Exception):
-    """The thing is no longer where the skill needs it: try again from the start."""
+    """A skill cannot go on with a thing: try again from the start. Says what, and why."""
+
+    def __init__(self, thing: str, why: str) -> None:
+        super().__init__(f"{thing}: {why}")
 
 
 def rotation_vector(rot: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
@@ -188,11 +194,14 @@ def travel_height(
     return float(below[:, 2].max()) if len(below) else -np.inf
 
 
-def hop(world: World, goal: Float[np.ndarray, "3"], height: float, *, slope: float = 2.5) -> Float[np.ndarray, "3"]:
-    """The next point of an arc that rises first, travels at `height`, and comes down steeply onto the goal."""
+def hop(
+    world: World, goal: Float[np.ndarray, "3"], height: float, *, slope: float = 2.5, play: float = 0.01
+) -> Float[np.ndarray, "3"]:
+    """The next point of an arc that rises first, travels at `height`, and comes down steeply onto the goal, to its end
+    once it is `play` metres aside."""
     here = world.pos
     distance = float(np.linalg.norm((goal - here)[:2]))
-    wish = min(max(height, goal[2]), goal[2] + slope * max(0.0, distance - 0.01))
+    wish = min(max(height, goal[2]), goal[2] + slope * max(0.0, distance - play))
     lag = wish - here[2]
     share = float(np.clip(1.0 - (lag - 0.015) / 0.04, 0.0, 1.0))
     return np.array([*(here[:2] + share * (goal - here)[:2]), wish])
@@ -252,11 +261,12 @@ def pick(world: World, name: str, grasp: Grasp) -> Script:
     pos, rot = turn.T @ (grasp.pos - origin), turn.T @ grasp.rot
     around = np.concatenate([world.others(name), world.cloud(name).points])
     height = travel_height(around, world.pos, grasp.pos) + TIP + CLEARANCE
+    slope, play = (2.5, 0.01) if OPEN - grasp.width / 2 > ROOM else (6.0, PLAY)
 
     def goal() -> Pose:
         now, facing = world.part_pos(name), world.part_rot(name)
         if np.linalg.norm(now - origin) > 0.15:
-            raise LostError(name)
+            raise LostError(name, "it moved away while the hand was coming")
         return Pose(pos=facing @ pos + now, rot=facing @ rot)
 
     progress = Progress(world)
@@ -267,11 +277,11 @@ def pick(world: World, name: str, grasp: Grasp) -> Script:
         if progress.halted():
             if np.linalg.norm(pose.pos - world.pos) < 0.03:
                 break
-            raise LostError(name)
-        yield Command(pos=hop(world, pose.pos, height), rot=pose.rot, grip=OPEN_HAND)
+            raise LostError(name, "the hand came to a halt on its way")
+        yield Command(pos=hop(world, pose.pos, height, slope=slope, play=play), rot=pose.rot, grip=OPEN_HAND)
     yield from grip(world, Pose(pos=pose.pos, rot=pose.rot))
     if not world.holds(name):
-        raise LostError(name)
+        raise LostError(name, "the hand closed and does not hold it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,8 +312,8 @@ def carry(world: World, name: str, spot: Spot, *, slope: float = 2.5) -> Script:
         if progress.halted():
             if np.linalg.norm(pose.pos - world.pos) < 0.04:
                 return
-            raise LostError(name)
+            raise LostError(name, "the hand that carries it came to a halt on its way")
         missing = 0 if world.holds(name) else missing + 1
         if missing > 4:
-            raise LostError(name)
+            raise LostError(name, "it was dropped on the way")
         yield Command(pos=hop(world, pose.pos, height, slope=slope), rot=rot, grip=CLOSED_HAND)

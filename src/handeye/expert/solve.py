@@ -35,16 +35,16 @@ FIRST = ("open", "turnon", "turnoff", "on", "in", "close")
 """Order of subtasks: what must be open before something goes in, what is closed at the end."""
 
 
+TRIES = 20
+"""Subtasks that are begun before the expert gives up and stays where it is."""
+
 HAND_COST = 0.5
 """The best grasp for taking is kept if the hand makes putting no dearer than this (costs of places.find_spot): it may
 keep a small thing 12 cm above the ground of a basket."""
 
-LEANS = (0.0, -0.25, 0.25)
-"""Tilts of the hand (grasps.Taste) that are tried when a drawer stands open, perhaps over the thing: held upright, the
-palm then hits the drawer wherever a rim could be taken across."""
-
-LEAN_COST = 1.0
-"""Of a radian of leaning, in a grasp's score: a quarter of a radian must win as much as 24 degrees of turning do."""
+LEANS = (-0.25, 0.25, -0.5, 0.5)
+"""Tilts of the hand (grasps.Taste) that are tried where nothing can be taken upright, since the palm hits a neighbour;
+and also when a drawer stands open, perhaps over the thing."""
 
 
 class Expert:
@@ -64,7 +64,7 @@ class Expert:
         self._grip = OPEN_HAND
         self._drift: Float[np.ndarray, "6"] = np.zeros(6)
         self.note = ""
-        """What went wrong last; empty when the last subtask went well."""
+        """What the last subtask failed at, or why no other was begun; empty when it went well."""
         self.losses = 0
         """How often a skill had to start again."""
 
@@ -89,18 +89,20 @@ class Expert:
 
 
 def solve(world: World, expert: Expert) -> Script:
-    """Work on open predicates until none is left; a lost thing is picked up again."""
-    for _ in range(20):
+    """Work on open predicates until none is left; what went wrong is tried again."""
+    for _ in range(TRIES):
         truths = world.env.truths()
         todo = [p for p in sorted(world.scene.problem.goal, key=lambda p: FIRST.index(p[0])) if not truths[p]]
         if not todo:
             return
         try:
             yield from _achieve(world, todo[0])
-            expert.note = ""
         except LostError as lost:
-            expert.note, expert.losses = f"lost {lost}", expert.losses + 1
+            expert.note, expert.losses = str(lost), expert.losses + 1
             yield from retreat(world)
+        else:
+            expert.note = "" if world.env.truths()[todo[0]] else f"done, and yet not so: {' '.join(todo[0])}"
+    expert.note = f"gave up after {TRIES} tries; {expert.note}"
 
 
 def _achieve(world: World, predicate: Predicate) -> Script:
@@ -140,17 +142,18 @@ def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
 def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
     """The grasp that is good for taking the thing and for putting it where it should go."""
     shape, around = world.cloud(thing), world.others(thing)
-    leans = LEANS if _opens(world, predicate[2]) else LEANS[:1]
-    leaning = [(best(shape, around, Taste(tilts=(lean,))), lean) for lean in leans]
-    taken = [(grasp, grasp.score - LEAN_COST * abs(lean)) for grasp, lean in leaning if grasp]
-    if not taken:
-        raise LostError(thing)
-    first = max(taken, key=lambda pair: pair[1])[0]
+    taste = Taste()
+    first = best(shape, around, taste)
+    if first is None or _opens(world, predicate[2]):
+        taste = Taste(tilts=(0.0, *LEANS))
+        first = best(shape, around, taste)
+    if first is None:
+        raise LostError(thing, "it can be taken nowhere without hitting something")
     ideal = find_spot(world, predicate, None)
     found = find_spot(world, predicate, Pose(pos=first.pos, rot=first.rot))
     if ideal is None or (found and found[0] < ideal[0] + HAND_COST):
         return first
-    grasps = different(candidates(shape, around, Taste(), want=120))
+    grasps = different(candidates(shape, around, taste, want=120))
     ranked = []
     for rank, grasp in enumerate(grasps):
         found = find_spot(world, predicate, Pose(pos=grasp.pos, rot=grasp.rot))
