@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from handeye.conventions.image import Orientation
 from handeye.data.pictures import decode, encode_jpeg, encode_png
 from handeye.data.rlds import source as module
 from handeye.data.rlds.source import RldsSource
+from handeye.data.rlds.tfrecord import framed
 from handeye.data.source import Source, open_source
 from handeye.errors import UserError
 
@@ -377,3 +379,29 @@ def test_cut_and_flipped_bytes_end_in_an_error_or_a_reading(rlds: Path) -> None:
             refused[path] += 1
         path.write_bytes(contents[path])
     assert [count for path, count in refused.items() if "tfrecord" in path.name] == [60, 60]
+
+
+def test_hostile_contents_with_right_checksums_end_in_an_error_or_a_reading(tmp_path: Path, set_of, steps_of) -> None:
+    """What a checksum cannot catch: somebody wrote it so."""
+    folder = set_of(tmp_path / "x", [[steps_of(4, 0)]])
+    (path,) = folder.glob("*.tfrecord*")
+    payload, rng, refused = path.read_bytes()[12:-4], np.random.default_rng(0), 0
+    for _ in range(400):
+        broken = bytearray(payload)
+        for place in rng.integers(0, len(broken), rng.integers(1, 4)):
+            broken[place] = rng.integers(256)
+        path.write_bytes(framed(bytes(broken)))
+        try:
+            read_all(folder)
+        except UserError:
+            refused += 1
+    assert refused > 150
+
+
+def test_a_source_travels_to_another_process(rlds: Path) -> None:
+    source = RldsSource(rlds)
+    source.load(source.episodes[0])
+    other = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(
+        other.load(source.episodes[1]).actions, source.load(source.episodes[1], images=False).actions
+    )
