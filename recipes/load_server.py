@@ -1,6 +1,6 @@
 """Many clients at once against a policy server: answers per second, latencies, batches, and that none is lost.
 
-    $ python recipes/load_server.py --clients 64 --questions 40
+    $ python recipes/load_server.py --clients 64 --questions 20
 
 Every client asks in openpi's form with two images, one question after the other, and compares each answer with the
 local policy's. The policy takes a fixed time per batch, as a model on a GPU with room left does. The same load is
@@ -50,7 +50,7 @@ async def load(address: str, policy: Checksum, *, clients: int, questions: int) 
 
 
 def main(
-    clients: int = 64, questions: int = 40, size: int = 224, model_ms: float = 50.0, batches: tuple[int, ...] = (16, 1)
+    clients: int = 64, questions: int = 20, size: int = 224, model_ms: float = 50.0, batches: tuple[int, ...] = (16, 1)
 ) -> None:
     """`size` pixels of the two cameras, `model_ms` per batch, largest batch one after the other from `batches`."""
     policy, rows, codes = Checksum(size=size), [], []

@@ -316,6 +316,37 @@ def test_half_a_handshake_is_dropped(serving: Any, looker: Any) -> None:
         assert time.monotonic() - begun < 5
 
 
+def test_a_crowd_at_the_door(serving: Any, looker: Any, connected: Connect) -> None:
+    """Sockets are bounded too. Whoever is inside is not touched, and once the crowd is gone there is room again."""
+    running = serving(looker, clients=1, handshake_seconds=LIMIT)
+    client = connected(running)
+    crowd = [socket.create_connection(running.host_port, timeout=LIMIT) for _ in range(160)]
+    try:
+        for raw in crowd:
+            raw.setblocking(False)
+        deadline, closed = time.monotonic() + LIMIT, 0
+        while closed < 160 - 128 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            closed = sum(_hung_up(raw) for raw in crowd)
+        assert closed == 160 - 128
+        client.ping().wait(LIMIT)
+    finally:
+        for raw in crowd:
+            raw.close()
+    while len(running.server._connected) > 1:
+        time.sleep(0.01)
+    assert get(running)[0] == 200
+
+
+def _hung_up(raw: socket.socket) -> bool:
+    try:
+        return raw.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
 def test_no_browser(serving: Any, looker: Any, connected: Connect) -> None:
     """Any web page could else ask a server on its visitor's machine."""
     with pytest.raises(InvalidStatus) as refused:
