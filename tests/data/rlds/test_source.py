@@ -386,7 +386,7 @@ def test_hostile_contents_with_right_checksums_end_in_an_error_or_a_reading(tmp_
     folder = set_of(tmp_path / "x", [[steps_of(4, 0)]])
     (path,) = folder.glob("*.tfrecord*")
     payload, rng, refused = path.read_bytes()[12:-4], np.random.default_rng(0), 0
-    for _ in range(400):
+    for _ in range(200):
         broken = bytearray(payload)
         for place in rng.integers(0, len(broken), rng.integers(1, 4)):
             broken[place] = rng.integers(256)
@@ -395,7 +395,7 @@ def test_hostile_contents_with_right_checksums_end_in_an_error_or_a_reading(tmp_
             read_all(folder)
         except UserError:
             refused += 1
-    assert refused > 150
+    assert refused > 80
 
 
 def test_a_source_travels_to_another_process(rlds: Path) -> None:
