@@ -29,6 +29,7 @@ def test_a_fortune_by_hand() -> None:
         assert fortune(tally, RATE, 0.5, above=True) == pytest.approx(math.log(wanted))
     assert fortune({0: 3}, RATE, 0.5, above=False) == fortune({1: 3}, RATE, 0.5, above=True)
     assert fortune({}, DIFFERENCE, 0.0, above=True) == pytest.approx(0.0)
+    assert fortune({-1: 0, 0: 5, 1: 0}, DIFFERENCE, 0.0, above=True) == pytest.approx(0.0)
     assert fortune({-1: 2, 1: 5}, DIFFERENCE, 0.1, above=True) == pytest.approx(
         fortune({1: 2, -1: 5}, DIFFERENCE, -0.1, above=False)
     )

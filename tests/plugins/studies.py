@@ -13,7 +13,6 @@ import numpy as np
 from handeye.evaluate import plan, results
 from handeye.evaluate.results import EpisodeResult
 from handeye.protocols.presets import protocol
-from handeye.records import append_line
 from handeye.types import EpisodeId
 
 MARKS = {"+": "success", "-": "failure", "!": "error"}
@@ -32,7 +31,7 @@ def identity(tasks: int, states: int, *, policy: str = "a", **changes: Any) -> d
         "versions": {"handeye": "0.1.0", "numpy": "2.2", "mujoco": "3.3.2"},
     }
     for name, change in changes.items():
-        value[name] = value[name] | change if isinstance(change, Mapping) else change
+        value[name] = value.get(name, {}) | change if isinstance(change, Mapping) else change
     return value
 
 
@@ -60,11 +59,13 @@ def write_run(folder: Path, rows: list[str], *, scenes: Mapping[str, str] | None
     what = identity(len(rows), max(len(row) for row in rows), **changes)
     folder.mkdir(parents=True)
     (folder / plan.PLAN).write_text(json.dumps({"identity": what, "address": what["policy"]["name"]}))
+    lines = []
     for episode in plan.episodes(what):
         mark = rows[episode.task].ljust(episode.initial_state + 1)[episode.initial_state]
         if mark != " ":
             made = record(episode, MARKS[mark], scene=(scenes or {}).get(episode.key, ""))
-            append_line(folder / results.EPISODES, made.to_json())
+            lines.append(json.dumps(made.to_json()) + "\n")
+    (folder / results.EPISODES).write_text("".join(lines))
     return folder
 
 

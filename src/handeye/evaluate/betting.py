@@ -43,6 +43,8 @@ def fortune(tally: Tally, domain: Domain, mean: float, *, above: bool) -> float:
     assert low < mean < high
     total = np.zeros(len(SHARES))
     for outcome, count in tally.items():
+        if not count:
+            continue
         gain = (outcome - low) / (mean - low) if above else (high - outcome) / (high - mean)
         with np.errstate(divide="ignore"):  # a share of 1 may lose everything
             total = total + count * np.log1p(SHARES * (gain - 1))
