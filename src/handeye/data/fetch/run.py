@@ -56,6 +56,7 @@ def fetch(repository: Repository, suites: Sequence[str], config: Download) -> li
         shares = _recorded(folder, repository, suites)
         if shares and (config.dry_run or _all_right(folder, shares, config.workers)):
             _show(repository, commit, folder, shares)
+            console.say(f"{'recorded as complete' if config.dry_run else 'complete and right'}: {folder}")
             return [_top(folder, shares[suite]) for suite in suites]
         found = hub.data_set(
             repository.name,
