@@ -117,7 +117,7 @@ class ConvertConfig:
     """Leave out episodes that are known not to end in success."""
 
     name: str | None = None
-    """--to rlds: the data set's name. Default: DST's."""
+    """--to rlds: the name of a data set whose tasks lie in no folder of their own. Default: DST's."""
 
     lerobot_version: Literal["v2.0", "v2.1", "v3.0"] = "v2.1"
     """--to lerobot: v2.1 is what openpi reads, v3.0 what lerobot 0.4 and later write."""

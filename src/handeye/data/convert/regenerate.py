@@ -34,12 +34,12 @@ class Regenerator:
         went = play(self._stage.of(start.task), start, kept=kept, settle=settle, look=True)
         if not went.success or went.seen is None:
             return None, replace(account, reason="does not succeed again")
-        seen = went.seen
+        seen, recorded = went.seen, self._source.load(ref, images=False).source
         return (
             Episode(
                 id=ref.id, task=ref.task, prompt=ref.prompt, images=seen.images, proprio=seen.proprio,
                 actions=seen.actions, states=seen.states, joints=seen.joints, success=True,
-                source={**ref.where, "observed": "before", "regenerated": True},
+                source={**recorded, "observed": "before", "regenerated": True},
             ),
             replace(account, kept=went.steps),
         )  # fmt: skip
