@@ -75,6 +75,14 @@ def test_every_job_is_done_once_by_several_workers(tmp_path: Path) -> None:
     assert all(one.tries == 1 and one.error is None and one.last.seconds > 0.04 for one in found.values())
 
 
+def test_workers_stay_for_the_next_run_in_a_with_block(tmp_path: Path) -> None:
+    kept = crew(tmp_path, workers=1)
+    with kept:
+        first, second = (ended(kept, [("fine", number)]) for number in (0, 1))
+    third = ended(kept, [("fine", 2)])
+    assert first["fine", 0].result[1] == second["fine", 1].result[1] != third["fine", 2].result[1]
+
+
 @pytest.mark.parametrize("how", ["kill", "exit", "hang", "raise", "end", "unpicklable"])
 def test_a_fault_costs_another_try(how: str, tmp_path: Path) -> None:
     found = ended(crew(tmp_path, hang_after=0.5 if how == "hang" else 60.0), [("fine", 0), (how, 1), ("fine", 2)])

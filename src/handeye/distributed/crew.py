@@ -7,6 +7,7 @@
     crew = Crew(make=make, setup=setup, workers=8, tries=3, hang_after=300.0, things="files", log="log.jsonl")
     crew.run(following, done)                  # jobs.py says what these are
     crew.each(jobs, done)                      # the same for a list of jobs
+    with crew: ...                             # keeps the workers from one run to the next
 
 A job is anything hashable that can be pickled; a setup, a question, an answer and a result are anything that can be
 pickled. The parent decides what is next only when somebody is free, so that may depend on what came out so far.
@@ -127,6 +128,7 @@ class Crew(Generic[Job, Result]):
 
     _members: list[_Member[Job]] = field(default_factory=list, init=False)
     _hired: int = field(default=0, init=False)
+    _entered: int = field(default=0, init=False)
     _watched: float = field(default=0.0, init=False)
 
     def each(self, jobs: Iterable[Job], done: Callable[[Finished[Job, Result]], None]) -> None:
@@ -136,14 +138,23 @@ class Crew(Generic[Job, Result]):
 
     def run(self, following: Callable[[Job | None], Job | None], done: Callable[[Finished[Job, Result]], None]) -> None:
         jobs = Jobs(following=following, done=done, tries=self.tries, things=self.things, log=self.log)
-        if self.desk is not None:
-            self.desk.open()
-        try:
+        with self:
             while self._hand_out(jobs):
                 self._listen(jobs)
                 self._watch(jobs)
-        finally:
-            self._dismiss()
+
+    def __enter__(self) -> Crew[Job, Result]:
+        """In a `with` block the workers stay from one `run` to the next."""
+        self._entered += 1
+        if self._entered == 1 and self.desk is not None:
+            self.desk.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._entered -= 1
+        if not self._entered:
+            members, self._members = self._members, []
+            _let_go(members)
             if self.desk is not None:
                 self.desk.close()
 
@@ -250,10 +261,6 @@ class Crew(Generic[Job, Result]):
         member.line.close()
         if member.job is not None:
             jobs.failed(*_off(member, why))
-
-    def _dismiss(self) -> None:
-        members, self._members = self._members, []
-        _let_go(members)
 
 
 def _off(member: _Member[Job], came: Any) -> tuple[Job, Any, Try]:

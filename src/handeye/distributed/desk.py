@@ -71,6 +71,7 @@ class Desk:
 
     def open(self) -> None:
         self._waiting, self._answered, self._error, self._busy, self._closed = [], [], None, 0, False
+        self._use = Use()
         self._changed = threading.Condition()
         self.bell, self._ring = os.pipe()
         self._threads = [

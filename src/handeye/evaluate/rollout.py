@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol as Interface
 from typing import runtime_checkable
 
@@ -60,6 +61,8 @@ class Rollout:
 
     note: str
     hashes: dict[str, str | None]
+    cpu: dict[str, float] = field(default_factory=dict, compare=False)
+    """Seconds of processor time in this process: `start` (reset, settling) and `act` (steps, pictures)."""
 
 
 def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, film: Film | None = None) -> Rollout:
@@ -70,11 +73,13 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
     def filmed(step: int) -> bool:
         return film is not None and step % EVERY == 0
 
+    begun = time.process_time()
     env.reset(episode)
     hashes: dict[str, str | None] = {**env.hashes(), "observation": None}
     settle = np.array(protocol.settle_action)
     for left in reversed(range(protocol.settle_steps)):
         env.step(settle, look=left == 0 and (looks or filmed(0)))
+    started = time.process_time()
     mind.begin(episode)
     queue: deque[Float[np.ndarray, "A"]] = deque()
     executed = hashlib.sha256()
@@ -104,6 +109,7 @@ def roll_out(env: Env, episode: EpisodeId, mind: Mind, protocol: Protocol, *, fi
         unmet=_unmet(env),
         note="" if success else mind.note,
         hashes=hashes,
+        cpu={"start": started - begun, "act": time.process_time() - started},
     )
 
 

@@ -51,15 +51,13 @@ class Scheduler:
     _pending: list[EpisodeId] = field(default_factory=list, init=False)
     _running: set[EpisodeId] = field(default_factory=set, init=False)
 
-    def run(self, episodes: Sequence[EpisodeId]) -> Use | None:
-        """Returns what the policy had to do; None for the expert."""
-        self._pending = list(episodes)
-        desk = None
+    def __post_init__(self) -> None:
+        self._desk = None
         if self.policy is not None:
             policies = getattr(self.policy, "replicas", [self.policy])
             answerers = [partial(self._answer, policy) for policy in policies]
-            desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=_prompt)
-        crew = Crew[EpisodeId, Rollout](
+            self._desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=_prompt)
+        self._crew = Crew[EpisodeId, Rollout](
             make=runner,
             setup=self.config,
             workers=self.workers,
@@ -68,11 +66,27 @@ class Scheduler:
             memory=self.memory,
             things="episodes",
             log=EPISODES,
-            desk=desk,
-            meanwhile=lambda: self.meanwhile(desk.use() if desk else None),
+            desk=self._desk,
+            meanwhile=lambda: self.meanwhile(self._use()),
         )
-        crew.run(self._following, self._end)
-        return desk.use() if desk else None
+
+    def run(self, episodes: Sequence[EpisodeId]) -> Use | None:
+        """Returns what the policy had to do since the workers were hired; None for the expert."""
+        with self:
+            self._pending = list(episodes)
+            self._crew.run(self._following, self._end)
+            return self._use()
+
+    def __enter__(self) -> Scheduler:
+        """In a `with` block the workers stay from one `run` to the next."""
+        self._crew.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._crew.__exit__(*error)
+
+    def _use(self) -> Use | None:
+        return self._desk.use() if self._desk is not None else None
 
     def _following(self, last: EpisodeId | None) -> EpisodeId | None:
         """Of the worker's own task if any are left, since building an environment takes long. Else of the task that
@@ -113,6 +127,7 @@ class Scheduler:
             assert finished.error is not None
             self.done(EpisodeResult.broken(finished.job, finished.error, timing))
             return
+        timing |= {f"cpu_{name}": round(seconds, 3) for name, seconds in rollout.cpu.items()}
         self.done(
             EpisodeResult(
                 episode=finished.job,

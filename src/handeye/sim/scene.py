@@ -70,6 +70,12 @@ def cached_model(xml: str, roots: Mapping[str, Path]) -> tuple[mujoco.MjModel, s
     return model, digest
 
 
+def recompile(problem: Problem) -> None:
+    """Compile a scene and throw it away, which is what the reference pays for at every reset. For benchmarks."""
+    composed = compose(problem)
+    _compile(_with_paths(composed.xml, composed.roots))
+
+
 # ---- compiling ------------------------------------------------------------------------------------------------------
 
 
