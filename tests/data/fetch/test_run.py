@@ -159,6 +159,14 @@ def test_a_listing_that_would_write_elsewhere(fake_hub, tmp_path: Path) -> None:
         assert not [found for found in tmp_path.rglob("*x.hdf5")]
 
 
+def test_links_in_a_repository_are_not_data(fake_hub, tmp_path: Path) -> None:
+    """Every second file of this fake is listed without a SHA-256, as small files are."""
+    fake_hub.files = {f"libero_goal/task_{number}_demo.hdf5": b"../elsewhere.hdf5" for number in range(10)}
+    with pytest.raises(UserError, match=r"5 data files of .* are links"):
+        demos(config(tmp_path, suite=("libero_goal",)))
+    assert not (tmp_path / NAME / "libero_goal").exists()
+
+
 def test_no_room(fake_hub, tmp_path: Path, monkeypatch) -> None:
     fake_hub.files = FILES
     usage = shutil.disk_usage(tmp_path)
@@ -181,14 +189,19 @@ def test_a_manifest_that_was_edited(fake_hub, tmp_path: Path) -> None:
 
 
 def test_lerobot_and_xvr(fake_hub, tmp_path: Path) -> None:
-    fake_hub.files = {"meta/info.json": b"{}", "data/chunk-000/a.parquet": b"1", "videos/a.mp4": b"2", "other": b"3"}
+    fake_hub.files = {
+        "meta/info.json": b"{}",
+        "data/chunk-000/a.parquet": b"1" * 300,
+        "videos/a.mp4": bytes(300),
+        "other": b"3",
+    }
     demos(config(tmp_path, source="lerobot", suite=("libero_10", "libero_goal")))
     assert set(tree(tmp_path)) == {
         f"lerobot/{suite}_image/{path}"
         for suite in ("libero_10", "libero_goal")
         for path in ("meta/info.json", "data/chunk-000/a.parquet", "videos/a.mp4")
     }
-    fake_hub.files = {"train.jsonl": b"{}", "image_shards/images_000.tar": b"1", "LICENSE": b""}
+    fake_hub.files = {"train.jsonl": b"{}", "image_shards/images_000.tar": bytes(300), "LICENSE": b""}
     questions(FetchXvrConfig(out=tmp_path / "data", questions_only=True))
     assert set(tree(tmp_path / "data")) == {"Jaehwisong/XVR/train.jsonl"}
     questions(FetchXvrConfig(out=tmp_path / "data"))

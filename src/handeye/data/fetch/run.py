@@ -26,6 +26,7 @@ from handeye.transfer.download import Expected
 from handeye.transfer.lock import alone
 
 PINNED, MANIFEST = "revision.json", "manifest.json"
+_DATA = {".hdf5", ".parquet", ".mp4", ".tar"}
 _OWN = {PINNED, MANIFEST, ".lock"}
 
 Files = dict[str, Expected]
@@ -66,6 +67,7 @@ def fetch(repository: Repository, suites: Sequence[str], config: Download) -> li
         shares = {
             suite: {path: found.files[path] for path in select(repository, suite, found.files)} for suite in suites
         }
+        _refuse_links(repository, _together(shares))
         for suite, files in shares.items():
             if difference := surprise(repository, suite, list(files)):
                 console.warn(difference)
@@ -100,6 +102,21 @@ def _bring(
     if strangers := _strangers(folder, {path for part in parts.values() for path in part}):
         console.warn(f"{len(strangers)} files in {folder} are not of the data set, {strangers[0]} for one")
     console.say(f"{repository.name} at {found.revision[:12]}: {len(files)} files, whole and checked, in {folder}")
+
+
+def _refuse_links(repository: Repository, files: Files) -> None:
+    """A link in a repository is listed as a small file that holds a path. Real data is large, and so in LFS."""
+    links = [
+        path
+        for path, expected in files.items()
+        if not expected.sha256 and expected.size < 300 and (Path(path).suffix in _DATA or ".tfrecord" in path)
+    ]
+    if links:
+        raise UserError(
+            f"{len(links)} data files of {repository.name} are links or stand-ins.",
+            why=f"{links[0]} has {files[links[0]].size} bytes, for one",
+            fix="name the data set that they lead to with --repo",
+        )
 
 
 def _pinned(folder: Path, repository: Repository, asked: str) -> str:
