@@ -12,7 +12,7 @@ from handeye.evaluate.paired import NoiseFloor, Pairs
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.runs import Run
 from handeye.evaluate.sequential import different_scene, rounds
-from handeye.evaluate.statistics import Counts, Interval, clopper_pearson, holm
+from handeye.evaluate.statistics import Counts, Interval, clopper_pearson, holm, mean_rate
 from handeye.evaluate.study_config import Verdict
 from handeye.protocols.protocol import differences
 from handeye.types import EpisodeId
@@ -231,7 +231,7 @@ def _unpaired(one: Run, other: Run, margin: float | None) -> Comparison:
             return paired.unpaired_interval(first, second, confidence=confidence)
 
         return Figures(
-            difference=paired.mean_rate(second) - paired.mean_rate(first),
+            difference=mean_rate(second) - mean_rate(first),
             interval=interval(0.95),
             p=paired.unpaired_test(first, second),
             p_equivalent=None if margin is None else paired.equivalence(interval, margin),

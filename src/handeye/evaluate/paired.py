@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 from scipy import special
 
-from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, quantile, stratified
+from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, mean_rate, quantile, stratified
 
 Tables = Float64[np.ndarray, "N"]
 """One number for each of N tables."""
@@ -125,12 +125,6 @@ def unpaired_interval(one: Counts, other: Counts, *, confidence: float = CONFIDE
     )
     difference = q - p
     return difference - math.hypot(q - other_low, high - p), difference + math.hypot(other_high - q, p - low)
-
-
-def mean_rate(counts: Counts) -> float:
-    """Each task counts the same; NaN without episodes."""
-    rates = [successes / episodes for successes, episodes in counts if episodes]
-    return sum(rates) / len(rates) if rates else math.nan
 
 
 def unpaired_test(one: Counts, other: Counts) -> float:

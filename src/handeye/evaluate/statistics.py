@@ -79,6 +79,12 @@ def clopper_pearson(successes: int, episodes: int, *, confidence: float = CONFID
     return low, high
 
 
+def mean_rate(counts: Counts) -> float:
+    """A suite's mean: each task counts the same, however many episodes it has. NaN without any."""
+    rates = [successes / episodes for successes, episodes in counts if episodes]
+    return sum(rates) / len(rates) if rates else math.nan
+
+
 def stratified(counts: Counts, *, confidence: float = CONFIDENCE) -> Interval:
     """Score interval of a suite's mean, each task counting the same: all means that the observed one does not speak
     against, with each task's own rate as likely as that mean allows (constrained maximum likelihood, as in Miettinen

@@ -9,7 +9,16 @@ from statistics import median
 from typing import Any
 
 from handeye.evaluate.results import EpisodeResult
-from handeye.evaluate.statistics import Rate, clustered, rate
+from handeye.evaluate.statistics import (
+    Rate,
+    bootstrap_tasks,
+    bounds,
+    clopper_pearson,
+    clustered,
+    mean_rate,
+    rate,
+    stratified,
+)
 from handeye.types import EpisodeId
 
 SUMMARY = "summary.json"
@@ -33,15 +42,19 @@ def summarise(planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) 
     }
     overall, errors = rate_of(results), sum(result.outcome == "error" for result in results)
     over_tasks = clustered(outcomes)
+    limits = bounds(overall.successes, overall.episodes - overall.successes, errors)
+    counts = [(sum(won), len(won)) for won in outcomes.values()]
     return {
         "complete": len(results) == len(planned) and not errors,
         "planned": len(planned),
         "errors": errors,
         "rate": _numbers(overall),
-        "over_tasks": None if over_tasks is None else asdict(over_tasks),
+        "suite": {"mean": mean_rate(counts) if overall.episodes else None, "stratified_95": list(stratified(counts))},
+        "over_tasks": None if over_tasks is None else {**asdict(over_tasks), "bootstrap_95": bootstrap_tasks(outcomes)},
         "if_errors_were": {
-            "failures": overall.successes / len(results) if results else None,
-            "successes": (overall.successes + errors) / len(results) if results else None,
+            "failures": limits.worst.value if results else None,
+            "successes": limits.best.value if results else None,
+            "wilson_95": [limits.worst.low, limits.best.high],
         },
         "tasks": {
             str(task): {
@@ -67,6 +80,7 @@ def _numbers(found: Rate) -> dict[str, Any]:
         "episodes": found.episodes,
         "rate": found.value if found.episodes else None,
         "wilson_95": [found.low, found.high],
+        "exact_95": list(clopper_pearson(found.successes, found.episodes)),
     }
 
 
