@@ -68,9 +68,9 @@ def test_the_first_dimensions_alone() -> None:
         make("bounds").first(5)
 
 
-def test_single_precision_in_single_precision_out() -> None:
+def test_statistics_make_it_double_precision() -> None:
     values = np.zeros((2, 4), np.float32)
-    assert make("bounds").forward(values).dtype == make("bounds").inverse(values).dtype == np.float32
+    assert make("bounds").forward(values).dtype == make("bounds").inverse(values).dtype == np.float64
 
 
 @pytest.mark.parametrize(

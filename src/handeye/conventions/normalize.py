@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from handeye.errors import UserError
 
@@ -63,18 +63,21 @@ class Normalizer:
     def width(self) -> int:
         return len(self.low)
 
-    def forward(self, values: Float[np.ndarray, "*n w"]) -> Float[np.ndarray, "*n w"]:
+    def forward(self, values: Float[np.ndarray, "*n w"]) -> Float64[np.ndarray, "*n w"]:
+        """In double precision, as the statistics are: what comes next may sort the result into bins."""
         low, range_, constant, used = self._arrays(values)
         with np.errstate(divide="ignore", invalid="ignore"):  # only where it is constant, and not looked at
             scaled = (values - low) / range_ if self.kind == "mean_std" else (values - low) / range_ * 2 - 1
         if self.clip:
             scaled = np.clip(scaled, -1, 1)
-        return np.where(used, np.where(constant, 0.0, scaled), values).astype(values.dtype)
+        return np.where(used, np.where(constant, 0.0, scaled), values).astype(np.float64)
 
-    def inverse(self, values: Float[np.ndarray, "*n w"]) -> Float[np.ndarray, "*n w"]:
+    def inverse(self, values: Float[np.ndarray, "*n w"]) -> Float64[np.ndarray, "*n w"]:
+        """In double precision, once the statistics come in: (x + 1) / 2 is in the precision of x, as in the
+        references."""
         low, range_, _, used = self._arrays(values)
         unscaled = values * range_ + low if self.kind == "mean_std" else (values + 1) / 2 * range_ + low
-        return np.where(used, unscaled, values).astype(values.dtype)
+        return np.where(used, unscaled, values).astype(np.float64)
 
     def first(self, width: int) -> Normalizer:
         """Of the first dimensions alone."""
@@ -84,7 +87,7 @@ class Normalizer:
         return replace(self, **{name: getattr(self, name)[:width] for name in names})
 
     def _arrays(self, values: np.ndarray) -> Sequence[np.ndarray]:
-        """low, range, constant, used; computed in float64 whatever the values' type."""
+        """low, range, constant, used."""
         if values.shape[-1] != self.width:
             raise UserError(
                 f"A vector of width {values.shape[-1]} meets statistics of width {self.width}.",

@@ -109,7 +109,6 @@ class Pipeline:
     ) -> Float32[np.ndarray, "*n B"]:
         """What the model answered (*n, T, A), for the robot. `proprio` is the observation's, unchanged (*n, S); only
         pipelines with actions relative to the state need it."""
-        actions = _exact(actions)
         for step in self.decode_steps:
             actions = step(actions, proprio)
         return actions.astype(np.float32)
@@ -119,7 +118,6 @@ class Pipeline:
     ) -> Num[np.ndarray, "*n B"]:
         """What the model should have answered for these actions of a demonstration: `decode` backwards. Float32, or
         int64 where the model answers with tokens. `proprio` as in `decode`: that of a chunk's first step."""
-        actions = _exact(actions)
         for step in reversed(self.decode_steps):
             actions = step.target(actions, proprio)
         return actions if np.issubdtype(actions.dtype, np.integer) else actions.astype(np.float32)
@@ -183,11 +181,6 @@ def _arrays(item: Item) -> dict[str, np.ndarray]:
             fix="add the step that encodes it: EncodePrompt for a prompt",
         )
     return {name: value.astype(np.float32) if value.dtype == np.float64 else value for name, value in item.items()}
-
-
-def _exact(actions: np.ndarray) -> np.ndarray:
-    """In double precision all along, so that the order of steps costs no digit; token ids stay integers."""
-    return actions if np.issubdtype(actions.dtype, np.integer) else np.asarray(actions, np.float64)
 
 
 def _located(step: Any, folder: Path) -> Any:

@@ -30,12 +30,10 @@ class ConvertProprioRotation:
 
 @dataclass(frozen=True)
 class NormalizeProprio:
-    """In double precision: a later step may sort the result into bins."""
-
     normalizer: Normalizer
 
     def __call__(self, item: Item) -> Item:
-        return {**item, "proprio": self.normalizer.forward(np.asarray(item["proprio"], np.float64))}
+        return {**item, "proprio": self.normalizer.forward(item["proprio"])}
 
 
 @dataclass(frozen=True)
