@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from handeye.conventions import libero
+from handeye.conventions import image, libero
 from handeye.conventions.gripper import Gripper
 from handeye.conventions.spec import Specs
 from handeye.errors import UserError
@@ -103,7 +103,7 @@ def test_other_image_sizes_are_resized_or_refused(serving: Any, looker: Any, con
     question = openpi_question(1, observe, size=32) | {"seed": 1}
     seen = observe(1, 32)
     small = {
-        name: formats.resize_with_pad(picture[:, ::-1], height=16, width=16)[:, ::-1]
+        name: image.fit(picture[:, ::-1], height=16, width=16, method="bilinear")[:, ::-1]
         for name, picture in seen.images.items()
     }
     reply = ask(connected(serving(looker)), question)

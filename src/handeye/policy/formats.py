@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from handeye.conventions import image, libero
 from handeye.conventions.image import Orientation
@@ -32,6 +31,9 @@ SEED = "seed"
 
 OPENPI_SIZE = 224
 """Of the images in openpi's form (its LIBERO client's resize_size)."""
+
+OPENPI_METHOD: image.Method = "bilinear"
+"""Pillow's, the aspect ratio kept (openpi_client image_tools.py: resize_with_pad)."""
 
 OPENPI_RENDERED = 256
 """What its client renders before it resizes (LIBERO_ENV_RESOLUTION)."""
@@ -107,7 +109,7 @@ def openpi_question(seen: Observation) -> dict[str, Any]:
     pictures = {}
     for name, key in OPENPI_IMAGES.items():
         turned = image.convert(seen.images[name], source=Orientation.UPRIGHT, target=Orientation.TURNED_180)
-        pictures[key] = resize_with_pad(turned, height=OPENPI_SIZE, width=OPENPI_SIZE)
+        pictures[key] = image.fit(turned, height=OPENPI_SIZE, width=OPENPI_SIZE, method=OPENPI_METHOD)
     return {**pictures, OPENPI_STATE: seen.proprio.astype(np.float64), OPENPI_PROMPT: seen.prompt}
 
 
@@ -123,7 +125,7 @@ def read_openpi_question(asked: Mapping[Any, Any], specs: Specs, *, seed: int, e
                 f"'{key}' is {picture.shape[0]}x{picture.shape[1]}.",
                 f"the policy sees {size[0]}x{size[1]}, and the server was told to take nothing else",
             )
-        sized = resize_with_pad(picture, height=size[0], width=size[1])
+        sized = image.fit(picture, height=size[0], width=size[1], method=OPENPI_METHOD)
         seen[name] = image.convert(sized, source=Orientation.TURNED_180, target=specs.image.orientation)
     return Observation(
         images=seen,
@@ -179,24 +181,6 @@ def openpi_declaration(specs: Specs, *, exact: bool) -> dict[str, Any]:
         },
         "actions": specs.action.to_json(),
     }
-
-
-def resize_with_pad(
-    picture: UInt8[np.ndarray, "h w 3"], *, height: int, width: int
-) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """As openpi's client does it: Pillow's bilinear filter with the aspect ratio kept, black bars for the rest, an odd
-    remainder at the bottom or right."""
-    h, w = picture.shape[:2]
-    if (h, w) == (height, width):
-        return picture
-    ratio = max(w / width, h / height)
-    inner = (max(1, int(h / ratio)), max(1, int(w / ratio)))
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    out = np.zeros((height, width, 3), np.uint8)
-    out[top : top + inner[0], left : left + inner[1]] = image.resize(
-        np.ascontiguousarray(picture), height=inner[0], width=inner[1], method="bilinear"
-    )
-    return out
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
