@@ -61,8 +61,8 @@ def test_better_and_worse(folder, capsys) -> None:
 def test_in_words(folder, capsys) -> None:
     a, b = folder("a", A), folder("b", BETTER)
     out = told(capsys, a, b)
-    assert f"{b} is better than {a}: +25.0 points [+" in out and "p = 1.9e-06" in out
-    assert f"80 shared episodes, of which 0 only {a} solved and 20 only {b}" in out
+    assert f"{b} is better than {a}: +25.0 points [+" in out and "p = 1.9e-06 that there is no difference" in out
+    assert f"80 shared episodes: 0 only {a} solved, 20 only {b}." in out
     assert "tabletop/0/init20/episode-0/0" in out
 
 
@@ -82,7 +82,7 @@ def test_equivalent_needs_a_margin_and_enough_episodes(folder, capsys) -> None:
 def test_a_difference_smaller_than_the_margin_is_equivalent_and_said(folder, capsys) -> None:
     a, b = folder("a", ["-" * 10 + "+" * 490]), folder("b", ["+" * 500])
     assert compared(capsys, a, b)[1]["comparisons"][0]["verdict"] == "better"
-    assert "there is a difference, smaller than the margin" in told(capsys, a, b, margin=0.05)
+    assert "there is a difference, but one smaller than the margin" in told(capsys, a, b, margin=0.05)
 
 
 def test_undecided_says_what_could_have_been_found(folder, capsys) -> None:

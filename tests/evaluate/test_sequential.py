@@ -125,6 +125,16 @@ def test_a_baseline_of_other_scenes_or_episodes_is_refused(tmp_path: Path) -> No
     short = write_run(tmp_path / "short", ["+", "+"])
     with pytest.raises(UserError, match=r"has no episode tabletop/0/init1"):
         Rule.parse(f"baseline={short}").decide(planned, found)
+    with pytest.raises(UserError, match=r"has no episode tabletop/0/init1/episode-0/0 and 1 more"):
+        Rule.parse(f"baseline={short}").check(identity(2, 2), planned)
+    with pytest.raises(UserError, match="under other rules") as refused:
+        Rule.parse(f"baseline={other}").check(identity(2, 2, protocol={"settle_steps": 3}), planned)
+    assert refused.value.why == "protocol.settle_steps: 10 | 3"
+    with pytest.raises(UserError, match="under other rules") as refused:
+        Rule.parse(f"baseline={other}").check(identity(2, 2, suite="fake"), planned)
+    assert "tabletop and fake" in refused.value.why or "horizon" in refused.value.why
+    Rule.parse(f"baseline={other}").check(identity(2, 2), planned)
+    Rule.parse("rate=0.9").check(identity(2, 2), planned)
     with pytest.raises(UserError, match="is not an evaluation"):
         Rule.parse(f"baseline={tmp_path}")
 

@@ -89,8 +89,6 @@ class Comparison:
 def apart(one: Run, other: Run) -> Differences:
     """What must agree before two policies may be compared episode by episode, and what is worth a remark."""
     mine, theirs = (dict(run.identity) for run in (one, other))
-    protocols = [_rules(run["protocol"], run["suite"]) for run in (mine, theirs)]
-    physics = [{name: run["simulator"].get(name) for name in ("mujoco", "arithmetic")} for run in (mine, theirs)]
     rest = [
         {
             "simulator": {k: v for k, v in run["simulator"].items() if k not in ("mujoco", "arithmetic", "cameras")},
@@ -101,10 +99,17 @@ def apart(one: Run, other: Run) -> Differences:
     shared = [key for key in one.results if key in other.results]
     scenes = [key for key in shared if different_scene(one.results[key], other.results[key])]
     return Differences(
-        blocking=(*differences(*protocols, at="protocol"), *differences(*physics, at="simulator")),
+        blocking=different_rules(mine, theirs),
         scenes=tuple(scenes),
         remarks=tuple(differences(*rest)),
     )
+
+
+def different_rules(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Protocol and physics of two plans, as far as an episode depends on them."""
+    protocols = [_rules(identity["protocol"], identity["suite"]) for identity in (mine, theirs)]
+    physics = [{name: plan["simulator"].get(name) for name in ("mujoco", "arithmetic")} for plan in (mine, theirs)]
+    return (*differences(*protocols, at="protocol"), *differences(*physics, at="simulator"))
 
 
 def _rules(protocol: Mapping[str, Any], suite: str) -> dict[str, Any]:

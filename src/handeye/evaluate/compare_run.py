@@ -122,8 +122,8 @@ def _tell_differences(one: Run, other: Run, differences: Differences) -> None:
 def _tell(
     comparison: Comparison, verdict: Verdict, p_holm: float, config: CompareConfig, floor: NoiseFloor | None
 ) -> None:
-    say("\n" + sentence(comparison, verdict, p_holm, margin=config.margin, alpha=config.alpha))
-    for note in _notes(comparison, verdict, config, floor):
+    say("\n" + sentence(comparison, verdict, margin=config.margin))
+    for note in _evidence(comparison, verdict, p_holm, config.alpha) + _notes(comparison, verdict, config, floor):
         say(f"  {note}")
     if comparison.discordant:
         rows = [[found.episode.key, found.winner, found.steps] for found in islice(comparison.discordant, LISTED)]
@@ -133,31 +133,36 @@ def _tell(
             say(f"and {more} more; --json lists them all")
 
 
-def sentence(comparison: Comparison, verdict: Verdict, p_holm: float, *, margin: float | None, alpha: float) -> str:
-    """The verdict in words, with what it rests on."""
-    one, other, figures = comparison.one.folder, comparison.other.folder, comparison.valid
-    low, high = (100 * bound for bound in figures.interval)
-    facts = f"{100 * figures.difference:+.1f} points [{low:+.1f}, {high:+.1f}], p = {_p(figures.p)}"
-    if p_holm != figures.p:
-        facts += f" ({_p(p_holm)} after Holm)"
-    if figures.p_equivalent is not None:
-        facts += f"; equivalence p = {_p(figures.p_equivalent)}"
-    if comparison.table is not None:
-        counts = comparison.table
-        facts += (
-            f"; {counts.total} shared episodes, of which {counts.only_one} only {one} solved "
-            f"and {counts.only_other} only {other}"
-        )
-    else:
-        facts += f"; {comparison.episodes[0]} and {comparison.episodes[1]} episodes, compared by rate alone"
+def sentence(comparison: Comparison, verdict: Verdict, *, margin: float | None) -> str:
+    """The verdict in words, with the difference and its interval."""
+    one, other = comparison.one.folder, comparison.other.folder
+    low, high = (100 * bound for bound in comparison.valid.interval)
     words = {
         "better": f"{other} is better than {one}",
         "worse": f"{other} is worse than {one}",
         "equivalent": f"{other} and {one} are equivalent within {100 * (margin or 0):g} points",
         "undecided": f"Undecided between {one} and {other}",
     }
-    small = verdict == "equivalent" and p_holm <= alpha
-    return f"{words[verdict]}: {facts}" + (" (there is a difference, smaller than the margin)" if small else "")
+    return f"{words[verdict]}: {100 * comparison.valid.difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def _evidence(comparison: Comparison, verdict: Verdict, p_holm: float, alpha: float) -> list[str]:
+    """What the verdict rests on."""
+    one, other, figures = comparison.one.folder, comparison.other.folder, comparison.valid
+    if comparison.table is not None:
+        counts = comparison.table
+        lines = [
+            f"{counts.total} shared episodes: {counts.only_one} only {one} solved, {counts.only_other} only {other}."
+        ]
+    else:
+        lines = [f"{comparison.episodes[0]} and {comparison.episodes[1]} episodes, compared by rate alone."]
+    holm = "" if p_holm == figures.p else f", {_p(p_holm)} after Holm"
+    lines.append(f"p = {_p(figures.p)}{holm} that there is no difference.")
+    if figures.p_equivalent is not None:
+        lines.append(f"p = {_p(figures.p_equivalent)} that it is as large as the margin.")
+    if verdict == "equivalent" and p_holm <= alpha:
+        lines.append("So there is a difference, but one smaller than the margin.")
+    return lines
 
 
 def _notes(comparison: Comparison, verdict: Verdict, config: CompareConfig, floor: NoiseFloor | None) -> list[str]:

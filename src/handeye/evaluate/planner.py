@@ -177,7 +177,7 @@ def _tell_needed(config: PlanConfig, answer: dict[str, Any]) -> None:
 
 def _tell_findable(config: PlanConfig, answer: dict[str, Any]) -> None:
     low, high = answer["rate_interval"]
-    hours = "" if answer["hours"] is None else f" in {answer['hours']:.1f} hours each"
+    hours = "" if answer["hours"] is None else f" in {answer['hours']:.2g} hours each"
     say(
         f"{config.episodes} episodes{hours}. A rate of {_percent(answer['rate'])} is then known to "
         f"{_percent(low)} to {_percent(high)}. Two policies, with {100 * config.power:g} of 100 studies "
@@ -198,7 +198,7 @@ def _tell_findable(config: PlanConfig, answer: dict[str, Any]) -> None:
 
 def _per(config: PlanConfig, row: dict[str, Any]) -> list[object]:
     hours = row["hours"]
-    return [-(-row["episodes"] // config.tasks), "" if hours is None else f"{hours:.1f}"]
+    return [-(-row["episodes"] // config.tasks), "" if hours is None else f"{hours:.2g}"]
 
 
 def _hours(episodes: int, per_minute: float | None) -> float | None:

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from handeye.errors import UserError
 from handeye.evaluate import betting
 from handeye.evaluate.results import EpisodeResult
 from handeye.types import EpisodeId
+
+if TYPE_CHECKING:
+    from handeye.evaluate.runs import Run
 
 Kind = Literal["rate", "width", "baseline"]
 Conclusion = Literal["undecided", "above", "below", "narrow", "better", "worse", "equivalent"]
@@ -62,11 +65,7 @@ class Rule:
     margin: float | None = None
     """Of a baseline: differences smaller than this count as none."""
 
-    baseline: str = ""
-    """The other run's directory."""
-
-    outcomes: Mapping[str, EpisodeResult] | None = None
-    """Its records by key."""
+    baseline: Run | None = None
 
     @staticmethod
     def parse(text: str) -> Rule:
@@ -80,7 +79,7 @@ class Rule:
         kind: Kind = kinds[0]
         rule = Rule(kind=kind, value=numbers.get(kind, math.nan), alpha=numbers.get("alpha", 0.05))
         if kind == "baseline":
-            return replace(rule, margin=numbers.get("margin"), baseline=given[kind], outcomes=_outcomes(given[kind]))
+            return replace(rule, margin=numbers.get("margin"), baseline=_load(given[kind]))
         if "margin" in numbers:
             raise _bad(text, "a margin is for comparing with a baseline")
         return rule
@@ -88,11 +87,11 @@ class Rule:
     def to_json(self) -> dict[str, Any]:
         """Compared when a run is resumed: neither the rule nor its baseline may have changed."""
         value: dict[str, Any] = {"method": betting.METHOD, "kind": self.kind, "alpha": self.alpha}
-        if self.kind != "baseline":
+        if self.baseline is None:
             return value | {self.kind: self.value}
-        known = sorted(f"{key} {result.outcome}" for key, result in (self.outcomes or {}).items())
+        known = sorted(f"{key} {result.outcome}" for key, result in self.baseline.results.items())
         digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
-        return value | {"baseline": self.baseline, "outcomes": digest, "margin": self.margin}
+        return value | {"baseline": str(self.baseline.folder), "outcomes": digest, "margin": self.margin}
 
     def __str__(self) -> str:
         if self.kind == "rate":
@@ -100,7 +99,25 @@ class Rule:
         if self.kind == "width":
             return f"until the rate is known to within {100 * self.value:g} points"
         close = "" if self.margin is None else f", or equivalent within {100 * self.margin:g} points"
-        return f"until it is known to be better or worse than {self.baseline}{close}"
+        assert self.baseline is not None
+        return f"until it is known to be better or worse than {self.baseline.folder}{close}"
+
+    def check(self, identity: Mapping[str, Any], planned: Sequence[EpisodeId]) -> None:
+        """Before anything runs. UserError if the baseline did not run these episodes under these rules."""
+        if self.baseline is None:
+            return
+        from handeye.evaluate import compare
+
+        folder = self.baseline.folder
+        blocking = compare.different_rules(self.baseline.identity, identity)
+        if self.baseline.suite != identity["suite"] or blocking:
+            raise UserError(
+                f"The baseline {folder} was run under other rules.",
+                why="; ".join(blocking) or f"{self.baseline.suite} and {identity['suite']}",
+                fix="evaluate both under one protocol",
+            )
+        if missing := [episode.key for episode in planned if episode.key not in self.baseline.results]:
+            raise _missing(folder, missing)
 
     def decide(self, planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) -> Decision:
         """Round after round in order, as far as they are there without a gap; the first conclusion stands. An error is
@@ -122,17 +139,14 @@ class Rule:
     def _outcome(self, episode: EpisodeId, result: EpisodeResult) -> tuple[int, int]:
         """At worst and at best: 0 or 1; against a baseline -1, 0 or 1."""
         worst, best = _either_way(result)
-        if self.kind != "baseline":
+        if self.baseline is None:
             return worst, best
-        other = (self.outcomes or {}).get(episode.key)
+        other = self.baseline.results.get(episode.key)
         if other is None:
-            raise UserError(
-                f"The baseline {self.baseline} has no episode {episode.key}.",
-                fix="evaluate the same tasks and initial states, or take another baseline",
-            )
+            raise _missing(self.baseline.folder, [episode.key])
         if differing := different_scene(result, other):
             raise UserError(
-                f"The baseline {self.baseline} ran {episode.key} in another {differing}.",
+                f"The baseline {self.baseline.folder} ran {episode.key} in another {differing}.",
                 why="only the same episode in the same scene can be compared",
                 fix="evaluate both with the same version, simulator and scene files",
             )
@@ -187,10 +201,17 @@ def _either_way(result: EpisodeResult) -> tuple[int, int]:
     return (0, 1) if result.outcome == "error" else (int(result.outcome == "success"),) * 2
 
 
-def _outcomes(folder: str) -> Mapping[str, EpisodeResult]:
+def _load(folder: str) -> Run:
     from handeye.evaluate import runs  # it reads plans, and a plan may hold a rule
 
-    return runs.load(Path(folder)).results
+    return runs.load(Path(folder))
+
+
+def _missing(folder: Path, keys: Sequence[str]) -> UserError:
+    return UserError(
+        f"The baseline {folder} has no episode {keys[0]}" + (f" and {len(keys) - 1} more." if keys[1:] else "."),
+        fix="evaluate the same tasks and initial states, or take another baseline",
+    )
 
 
 def _number(text: str, name: str, value: str) -> float:
