@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ import torch
 from torch import nn
 
 from handeye.checkpoints import save as module
-from handeye.checkpoints.manifest import FILE, Manifest
+from handeye.checkpoints.load import load
+from handeye.checkpoints.manifest import FILE, Manifest, read
 from handeye.checkpoints.save import save, whole_folder, write_tensors
+from handeye.data.pipeline.steps import OpenVlaPrompt
+from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.errors import UserError
 
 
@@ -52,3 +57,39 @@ def test_shared_and_strided_tensors_are_written(tmp_path: Path) -> None:
         tmp_path / "a", {"one": base, "same": base, "view": base[0], "cl": base.to(memory_format=torch.channels_last)}
     )
     assert (tmp_path / "a").stat().st_size > 4 * (24 * 3 + 12)
+
+
+@pytest.fixture
+def with_tokenizer(tmp_path: Path, manifest: Manifest) -> Manifest:
+    """The pipeline needs a file beside itself."""
+    from tokenizers import Tokenizer, models
+
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "elsewhere" / "tokenizer.json"
+    path.write_text(Tokenizer(models.WordLevel({"a": 7}, unk_token="a")).to_str())
+    step = OpenVlaPrompt(Vocabulary.of(path), 16)
+    return replace(manifest, pipeline=replace(manifest.pipeline, encode_steps=(step,)))
+
+
+def test_a_tokenizer_travels_with_the_checkpoint(tmp_path: Path, model: nn.Module, with_tokenizer: Manifest) -> None:
+    save(tmp_path / "new", with_tokenizer, model.state_dict())
+    shutil.rmtree(tmp_path / "elsewhere")
+    (tmp_path / "new").rename(tmp_path / "moved")  # no place is remembered
+    found = load(tmp_path / "moved").manifest
+    assert set(found.files) == {"model.safetensors", "tokenizer.json"}
+    assert str(tmp_path) not in (tmp_path / "moved" / FILE).read_text()
+    assert found.pipeline == with_tokenizer.pipeline
+    assert found.pipeline.encode_steps[0]({"prompt": "a"})["prompt"][:3].tolist() == [1, 7, 29871]
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_a_tokenizer_that_is_missing_or_another_is_an_error(
+    tmp_path: Path, model: nn.Module, with_tokenizer: Manifest, content: bytes | None
+) -> None:
+    save(tmp_path / "new", with_tokenizer, model.state_dict())
+    path = tmp_path / "new" / "tokenizer.json"
+    path.write_bytes(content) if content is not None else path.unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        load(tmp_path / "new")
+    with pytest.raises(UserError, match=r"tokenizer"):  # also for those who read the manifest alone
+        read(tmp_path / "new").pipeline.encode_steps[0]({"prompt": "a"})

@@ -126,7 +126,7 @@ def test_openpis_normalisation(transforms: dict[str, np.ndarray], record_propert
     cases = [name.removesuffix("/in") for name in transforms if name.startswith("norm/") and name.endswith("/in")]
     assert len(cases) >= 4
     for case in cases:
-        values = transforms[f"{case}/in"].astype(np.float64)
+        values = transforms[f"{case}/in"]
         for short, kind in KINDS.items():
             normalizer = openpi_normalizer(stats[case.split("/")[1]], kind).first(values.shape[-1])
             np.testing.assert_allclose(normalizer.forward(values), transforms[f"{case}/{short}"], rtol=1e-6, atol=1e-9)
@@ -150,7 +150,7 @@ def test_openpis_way_back(transforms: dict[str, np.ndarray], record_property) ->
     stats = {name: vector(transforms, f"norm/stats/{name}/") for name in ("state", "actions")}
     for form in ("exact", "padded"):
         for part in ("state", "actions"):
-            values = transforms[f"unnorm/{form}/{part}_in"].astype(np.float64)
+            values = transforms[f"unnorm/{form}/{part}_in"]
             for short, kind in KINDS.items():
                 normalizer = openpi_normalizer(stats[part], kind)
                 ours = widened(normalizer, values.shape[-1]).inverse(values)

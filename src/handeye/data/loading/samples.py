@@ -103,7 +103,7 @@ class Samples:
 
     def _open_cache(self, cache: Path, per_step: Mapping[str, np.ndarray]) -> None:
         """A folder of one .npy per array, named by content, that appears when it is complete."""
-        identity = {"demonstrations": self.demos.digest(), "pipeline": self.pipeline.to_json(), "bytes": self.bytes}
+        identity = {"demonstrations": self.demos.digest(), "encode": self.pipeline.to_json()["encode"], "bytes": self.bytes}
         folder = cache / f"frames-{sha256_json(identity)[:16]}"
         if not folder.is_dir():
             part = cache / f".{folder.name}.{os.getpid()}.part"
