@@ -11,6 +11,9 @@ from handeye.conventions.libero import CAMERAS
 Version = Literal["v2.0", "v2.1", "v3.0"]
 """Of the layout on the disk (`codebase_version`), not of the library."""
 
+ImageKind = Literal["png", "av1", "h264"]
+"""Pictures in the data files, without loss, or videos beside them."""
+
 KeyStyle = Literal["openpi", "lerobot", "lerobot-wrist"]
 
 

@@ -11,6 +11,9 @@ from handeye.data.lerobot.keys import JOINTS
 from handeye.data.lerobot.tables import Table, numbers, vectors
 from handeye.data.lerobot.video import OFF_BY
 
+LARGEST = 1e9
+"""No position or angle comes near it; NaN and infinity are refused by the same comparison."""
+
 
 def read_rows(index: Index, at: Place, table: Table) -> dict[str, np.ndarray]:
     """Column -> values, in their own precision. UserError where they are not finite, out of range or of another
@@ -24,7 +27,7 @@ def read_rows(index: Index, at: Place, table: Table) -> dict[str, np.ndarray]:
         for name in info.columns
     }
     for name in widths.keys() & found.keys():
-        if (odd := np.argwhere(~np.isfinite(found[name]))).size:
+        if (odd := np.argwhere(~(np.abs(found[name]) < LARGEST))).size:
             raise bad(where, f"{name}[{odd[0][0]}, {odd[0][1]}] is {found[name][tuple(odd[0])]}")
     actions = found[info.keys.actions]
     if (odd := np.argwhere((actions < ACTION.low) | (actions > ACTION.high))).size:

@@ -28,6 +28,9 @@ from handeye.types import Episode
 
 T = TypeVar("T")
 
+MOST_BYTES = 2_000_000_000
+"""Of the decoded pictures of one reading: 5,000 steps of two 256 x 256 cameras. A few bytes can declare any size."""
+
 
 class LeRobotSource:
     """`episodes` is sorted by folder, then by episode_index. All sets must be of one version and image size."""
@@ -85,6 +88,8 @@ class LeRobotSource:
         wanted, back = np.unique(np.asarray(steps, np.int64), return_inverse=True)
         if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < at.length:
             raise IndexError(f"{ref.id} has {at.length} steps, not {wanted[0]} to {wanted[-1]}")
+        if (total := len(wanted) * index.info.height * index.info.width * 3 * 2) > MOST_BYTES:
+            raise bad(f"{ref.id} in {index.info.root}", f"its pictures take {total} bytes; {MOST_BYTES} are decoded")
         read = self._from_video if index.info.images == "video" else self._from_table
         stored = read(index, at, wanted.tolist())
         again: Any = slice(None) if np.array_equal(wanted, steps) else back  # in order and each once: no copy
@@ -107,14 +112,15 @@ class LeRobotSource:
             return read_rows(index, at, table)
 
     def _from_table(self, index: Index, at: Place, steps: list[int]) -> dict[str, np.ndarray]:
-        info, size = index.info, (index.info.height, index.info.width)
-        found = {name: np.empty((len(steps), *size, 3), np.uint8) for name in info.keys.cameras}
+        info = index.info
+        shape = (len(steps), info.height, info.width, 3)
+        found = {name: np.empty(shape, np.uint8) for name in info.keys.cameras}
         with self._tables.use(at.data) as table:
             cells = table.pictures([at.row + step for step in steps], tuple(info.keys.cameras.values()))
             for place, (row, encoded) in enumerate(cells):
                 where = f"step {row - at.row} of episode {at.number} of {info.root}"
                 for name, key in info.keys.cameras.items():
-                    found[name][place] = pictures.decode(encoded[key], f"{key} in {where}", size=size)
+                    pictures.decode(encoded[key], f"{key} in {where}", out=found[name][place])
         return found
 
     def _from_video(self, index: Index, at: Place, steps: list[int]) -> dict[str, np.ndarray]:
@@ -159,8 +165,8 @@ def find_sets(root: Path) -> list[Path]:
 
 
 def task_name(sentence: str) -> str:
-    """The sentence's words, as LIBERO names its tasks: `turn_on_the_stove`."""
-    return re.sub(r"[^\w'.,-]+", "_", sentence.strip())
+    """The sentence's words, as LIBERO names its tasks: `turn_on_the_stove`. A plain file name, whatever it says."""
+    return re.sub(r"[^\w.-]+", "_", sentence).strip("._") or "task"
 
 
 def _ref(folder: str, at: Place) -> EpisodeRef:

@@ -26,8 +26,8 @@ class Table:
         self.path = path
         check_file(path)
         with damage(path):
-            # Mapped and not buffered ahead: a row group of pictures can be as large as the file.
-            self._file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+            # Not buffered ahead: a row group of pictures can be as large as the file.
+            self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
             self.schema: pa.Schema = self._file.schema_arrow
             metadata = self._file.metadata
             groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
