@@ -14,6 +14,7 @@ import pytest
 
 from handeye.conventions import image
 from handeye.data.hdf5.read import read_demo
+from handeye.data.lerobot.index import read_index
 from handeye.data.lerobot.keys import STYLES, Keys
 from handeye.data.lerobot.source import LeRobotSource
 from handeye.data.lerobot.statistics import Stats, together
@@ -75,7 +76,7 @@ def test_decoded_video(root: Path, folders, record_property: Callable) -> None:
     with np.load(root / "expected_video.npz") as expected:
         for folder in [folder for folder in folders if "video" in folder.name]:
             source = LeRobotSource(folder)
-            keys = source._sets["."].info.keys.cameras
+            keys = read_index(source.root).info.keys.cameras
             for number, ref in enumerate(source.episodes):
                 whole = source.load(ref).images
                 for which, step in (("first", 0), ("last", ref.length - 1)):
@@ -117,7 +118,7 @@ def test_broken_sets(goldens: Path, record_property: Callable) -> None:
 
 
 def _style(source: LeRobotSource) -> str:
-    return next(name for name, keys in STYLES.items() if keys == source._sets["."].info.keys)
+    return next(name for name, keys in STYLES.items() if keys == read_index(source.root).info.keys)
 
 
 def _rewritten(folder: Path, folders: list[Path], out: Path) -> tuple[Path, list[Episode]]:
@@ -162,7 +163,7 @@ def test_a_set_written_again_has_the_librarys_metadata(folders, tmp_path: Path, 
         ours, episodes = _rewritten(folder, folders, tmp_path / folder.name)
         theirs = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
         assert {path.relative_to(ours) for path in ours.rglob("*") if path.is_file()} == theirs
-        keys = LeRobotSource(folder)._sets["."].info.keys
+        keys = read_index(folder).info.keys
         stds = [
             {f"stats/{key}/std": episode.images[name] for name, key in keys.cameras.items()} for episode in episodes
         ]

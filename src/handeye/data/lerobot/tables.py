@@ -24,8 +24,8 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        check_file(path)
         with damage(path):
+            check_file(path)
             # Not buffered ahead: a row group of pictures can be as large as the file.
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
             self.schema: pa.Schema = self._file.schema_arrow

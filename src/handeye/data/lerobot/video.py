@@ -48,8 +48,8 @@ class Video:
 
     def __init__(self, path: Path, *, fps: float, size: tuple[int, int]) -> None:
         self.path, self._fps, self._size = path, Fraction(fps).limit_denominator(1001), size
-        check_file(path)
         with damage(path):
+            check_file(path)
             # The format is given, not probed: a playlist under this name could send FFmpeg anywhere.
             self._container = av.open(f"file:{path.absolute()}", format="mp4")
             if not self._container.streams.video:
