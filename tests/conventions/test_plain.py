@@ -54,6 +54,9 @@ def test_round_trip_through_text(value: Outer) -> None:
         ({"parts": [["p", 1], ["q"]]}, r"parts\[1\] cannot be read.\n  why: expected 2 values, found 1"),
         ({"inner": {"ends": [0, 1], "gripper": "OPEN"}}, "'OPEN' is none of PM1_CLOSE"),
         ({"inner": {"ends": [0, "1"], "gripper": "PM1_CLOSE"}}, r"ends\[1\] cannot be read"),
+        ({"inner": {"ends": [0, 1], "gripper": ["PM1_CLOSE"]}}, "is none of PM1_CLOSE"),
+        ({"inner": {"ends": [0, float("nan")], "gripper": "PM1_CLOSE"}}, "nan is not a finite number"),
+        ({"inner": {"ends": [0, 10**400], "gripper": "PM1_CLOSE"}}, "is not a finite number"),
         ({"inner": [0, 1]}, "expected an object"),
     ],
 )

@@ -8,6 +8,7 @@ reading. A field whose metadata says `declared: False` (where a file lies at the
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from enum import Enum
@@ -68,10 +69,12 @@ def _restore(hint: Any, plain: Any, what: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_plain(typing.cast(type, hint), plain, what=what)
     if isinstance(hint, type) and issubclass(hint, Enum):
-        if plain in hint.__members__:
+        if isinstance(plain, str) and plain in hint.__members__:
             return hint[plain]
         raise _bad(what, f"{plain!r} is none of {', '.join(hint.__members__)}")
     if hint is float and isinstance(plain, int | float) and not isinstance(plain, bool):
+        if not abs(plain) <= sys.float_info.max:
+            raise _bad(what, f"{plain!r:.40} is not a finite number")
         return float(plain)
     if isinstance(hint, type) and type(plain) is hint:
         return plain

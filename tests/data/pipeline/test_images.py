@@ -48,9 +48,12 @@ def test_a_crop_is_the_middle_enlarged() -> None:
     ramp = np.broadcast_to(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], (25, 25, 3))
     cropped = CropImages(0.64)({"image.a": ramp})["image.a"].astype(int)
     np.testing.assert_allclose(cropped[12, [0, 12, 24], 0], [24, 120, 216], atol=1)  # a fifth of the width is lost
-    for area in (0.0, 1.5):
-        with pytest.raises(UserError, match="of the area is not possible"):
+    for area in (0.0, 1.5, float("nan")):
+        with pytest.raises(UserError, match="is not possible"):
             CropImages(area)
+    for side in (0, -3, 10**9):
+        with pytest.raises(UserError, match=f"A height of {side} is not possible"):
+            ResizeImages(side, 4, "area")
 
 
 def test_one_tower_or_two(item: dict) -> None:

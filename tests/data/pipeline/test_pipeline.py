@@ -163,7 +163,7 @@ def edited(pipeline: Pipeline, side: str, change: dict) -> dict:
         ("live", {"step": "ShiftImages"}, "no live step"),  # chance has no place there
         ("encode", {"cameras": "wrist"}, "step SelectCameras: cameras cannot be read"),
         ("encode", {"size": 3}, "unknown field 'size'"),
-        ("still", {"area": 2.0}, "of the area is not possible"),
+        ("still", {"area": 2.0}, "A crop of 2.0 is not possible"),
         ("decode", {"normalizer": {}}, "field 'kind' is missing"),
         ("augment", {"pixels": 1.5}, "expected int, found 1.5"),
     ],
@@ -182,6 +182,37 @@ def test_another_shape_is_refused(value) -> None:
 def test_a_side_is_a_list_of_steps() -> None:
     with pytest.raises(UserError, match="its side 'still' is not a list"):
         Pipeline.from_json({side: [] for side in SIDES} | {"still": {"step": "CropImages"}})
+
+
+JUNK = (None, True, -1, 0, 10**30, 10**400, 1e308, float("nan"), "", "x", [], [[]], {}, ["a", 1], {"step": 3})
+
+
+def places(value: object, at: tuple = ()) -> list[tuple]:
+    """Where anything stands in nested lists and objects."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, part in inner for place in places(part, (*at, key)))]
+
+
+def test_whatever_stands_in_a_file_ends_in_a_pipeline_or_a_user_error(
+    statistics: Statistics, vocabulary: Vocabulary
+) -> None:
+    """Each value of two published pipelines replaced by some junk, one at a time: nothing else is raised."""
+    refused = tried = 0
+    for make in (openvla_pipeline, openpi_pipeline):
+        good = json.loads(json.dumps(make(specs(camera_size=32), statistics, vocabulary).to_json()))
+        for number, place in enumerate(places(good)[1:]):
+            for junk in JUNK[number % 5 :: 5]:
+                value = json.loads(json.dumps(good))
+                inner = value
+                for key in place[:-1]:
+                    inner = inner[key]
+                inner[place[-1]] = junk
+                tried += 1
+                try:
+                    Pipeline.from_json(value)
+                except UserError:
+                    refused += 1
+    assert tried > 500 and refused > 0.8 * tried
 
 
 # ---- published pipelines ---------------------------------------------------------------------------------------------

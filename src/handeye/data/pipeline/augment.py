@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from handeye.data.pipeline.item import Item, Rngs, images
+from handeye.data.pipeline.item import Item, Rngs, images, within
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,9 @@ class ShiftImages:
 
     pixels: int
     """Largest shift up, down, left and right."""
+
+    def __post_init__(self) -> None:
+        within(self.pixels, 0, 1024, "A shift")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return {**item, **{name: self._shift(batch, rngs) for name, batch in images(item).items()}}
@@ -43,6 +46,10 @@ class JitterColours:
 
     colour: float
     """Factor per channel, uniform in [1 - colour, 1 + colour]."""
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "colour"):
+            within(getattr(self, name), 0, 1, f"A {name}")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return {**item, **{name: self._jitter(batch, rngs) for name, batch in images(item).items()}}

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from handeye.conventions.image import to_unit
 from handeye.data.pipeline import colours
-from handeye.data.pipeline.item import IMAGE, Item, Rngs, images, vary_images
+from handeye.data.pipeline.item import IMAGE, Item, Rngs, images, vary_images, within
 from handeye.errors import UserError
 
 
@@ -28,6 +28,10 @@ class WarpImages:
 
     crop: float
     degrees: float
+
+    def __post_init__(self) -> None:
+        within(self.crop, 0.01, 1, "A crop")
+        within(self.degrees, 0, 180, "A turn")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         if missing := [name for name in self.cameras if IMAGE + name not in images(item)]:
@@ -62,6 +66,10 @@ class JitterValue:
     """In turns."""
 
     share: float
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "hue", "share"):
+            within(getattr(self, name), 0, 1 if name == "share" else 0.99, f"A {name}")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return vary_images(item, rngs, self._vary)

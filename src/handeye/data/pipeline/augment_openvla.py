@@ -16,7 +16,7 @@ import numpy as np
 from handeye.conventions.image import to_levels, to_unit
 from handeye.conventions.resample import crop_and_resize
 from handeye.data.pipeline import colours
-from handeye.data.pipeline.item import Item, Rngs, vary_images, with_images
+from handeye.data.pipeline.item import Item, Rngs, vary_images, with_images, within
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class CropRandomly:
     diagonal: bool
     """The reference draws both offsets from one seed, so they are equal: its crops lie on the diagonal only. False:
     anywhere."""
+
+    def __post_init__(self) -> None:
+        within(self.area, 0.01, 1, "A crop")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return vary_images(item, rngs, self._vary)
@@ -47,6 +50,9 @@ class VaryBrightness:
 
     most: float
 
+    def __post_init__(self) -> None:
+        within(self.most, 0, 1, "A change of brightness")
+
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return _vary(item, rngs, colours.brightness, (-self.most, self.most))
 
@@ -58,6 +64,10 @@ class VaryContrast:
     factors: tuple[float, float]
     """Lowest and highest."""
 
+    def __post_init__(self) -> None:
+        within(self.factors[1], 0, 100, "A factor of contrast")
+        within(self.factors[0], 0, self.factors[1], "A factor of contrast")
+
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return _vary(item, rngs, colours.contrast, self.factors)
 
@@ -66,6 +76,10 @@ class VaryContrast:
 class VarySaturation:
     factors: tuple[float, float]
     """Lowest and highest."""
+
+    def __post_init__(self) -> None:
+        within(self.factors[1], 0, 100, "A factor of saturation")
+        within(self.factors[0], 0, self.factors[1], "A factor of saturation")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return _vary(item, rngs, colours.saturation, self.factors)
@@ -76,6 +90,9 @@ class VaryHue:
     """By up to `most` turns of the colour circle."""
 
     most: float
+
+    def __post_init__(self) -> None:
+        within(self.most, 0, 1, "A change of hue")
 
     def __call__(self, item: Item, rngs: Rngs) -> Item:
         return _vary(item, rngs, colours.hue, (-self.most, self.most))

@@ -10,7 +10,7 @@ from handeye.conventions import image
 from handeye.conventions.image import Channels
 from handeye.conventions.resample import crop_and_resize
 from handeye.data import pictures
-from handeye.data.pipeline.item import IMAGE, IMAGE_MASK, Item, images, with_images
+from handeye.data.pipeline.item import IMAGE, IMAGE_MASK, Item, images, with_images, within
 from handeye.errors import UserError
 
 
@@ -65,6 +65,9 @@ class ResizeImages:
     width: int
     method: image.Method
 
+    def __post_init__(self) -> None:
+        _check_size(self.height, self.width)
+
     def __call__(self, item: Item) -> Item:
         return with_images(
             item, lambda pixels: image.resize(pixels, height=self.height, width=self.width, method=self.method)
@@ -80,6 +83,9 @@ class FitImages:
     width: int
     method: image.Method
 
+    def __post_init__(self) -> None:
+        _check_size(self.height, self.width)
+
     def __call__(self, item: Item) -> Item:
         return with_images(
             item, lambda pixels: image.fit(pixels, height=self.height, width=self.width, method=self.method)
@@ -94,8 +100,7 @@ class CropImages:
     area: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.area <= 1:
-            raise UserError(f"A crop of {self.area} of the area is not possible.", fix="use above 0 and at most 1")
+        within(self.area, 0.01, 1, "A crop")
 
     def __call__(self, item: Item) -> Item:
         return with_images(item, self._crop)
@@ -155,3 +160,8 @@ class MarkCameras:
             IMAGE_MASK + name.removeprefix(IMAGE): np.full(like.shape[:-3], name in found) for name in [*found, *absent]
         }
         return {**item, **absent, **masks}
+
+
+def _check_size(height: int, width: int) -> None:
+    for name, side in (("A height", height), ("A width", width)):
+        within(side, 1, pictures.MOST_SIDE, name)

@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from handeye.errors import UserError
+
 Item = Mapping[str, Any]
 IMAGE = "image."
 """Prefix of a camera's key."""
@@ -48,6 +50,12 @@ class Augment(Protocol):
     """Varies a training batch, each sample by its own generator."""
 
     def __call__(self, item: Item, rngs: Rngs) -> Item: ...
+
+
+def within(value: int | float, low: int | float, high: int | float, what: str) -> None:
+    """A step's parameter, checked when the step is made: pipelines are read from files."""
+    if not low <= value <= high:
+        raise UserError(f"{what} of {value} is not possible.", fix=f"use {low} to {high}")
 
 
 def images(item: Item) -> dict[str, np.ndarray]:

@@ -13,11 +13,13 @@ import numpy as np
 
 from handeye import console
 from handeye.conventions import action_tokens, prompt
-from handeye.data.pipeline.item import Item
+from handeye.data.pipeline.item import Item, within
 from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.errors import UserError
 
 TooLong = Literal["refuse", "cut"]
+MOST_LENGTH = 65_536
+"""Tokens, or bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class EncodePrompt:
     """The sentence, lower case with single blanks, as UTF-8 bytes plus one; zeros fill up to `length`."""
 
     length: int
+
+    def __post_init__(self) -> None:
+        within(self.length, 1, MOST_LENGTH, "A prompt's length")
 
     def __call__(self, item: Item) -> Item:
         return {**item, "prompt": prompt.byte_ids(prompt.plain_text(item["prompt"]), self.length)}
@@ -39,6 +44,9 @@ class OpenVlaPrompt:
     vocabulary: Vocabulary
     length: int
     too_long: TooLong = "refuse"
+
+    def __post_init__(self) -> None:
+        within(self.length, 1, MOST_LENGTH, "A prompt's length")
 
     def __call__(self, item: Item) -> Item:
         ids = [LLAMA_START, *self.vocabulary.load()(prompt.openvla_text(item["prompt"])), action_tokens.SPACE]
@@ -58,6 +66,9 @@ class OpenpiPrompt:
     state: bool
     too_long: TooLong = "refuse"
     """openpi cuts, with a warning, and loses "Action: "."""
+
+    def __post_init__(self) -> None:
+        within(self.length, 1, MOST_LENGTH, "A prompt's length")
 
     def __call__(self, item: Item) -> Item:
         tokenize, sentence = self.vocabulary.load(), item["prompt"]

@@ -8,8 +8,11 @@ import numpy as np
 
 from handeye.conventions import action_tokens, gripper, proprio, rotation
 from handeye.conventions.normalize import Normalizer
-from handeye.data.pipeline.item import Item
+from handeye.data.pipeline.item import Item, within
 from handeye.errors import UserError
+
+MOST_WIDTH = 4096
+"""Of a vector."""
 
 # ---- encode ----------------------------------------------------------------------------------------------------------
 
@@ -42,6 +45,9 @@ class PadProprio:
 
     width: int
 
+    def __post_init__(self) -> None:
+        within(self.width, 1, MOST_WIDTH, "A width")
+
     def __call__(self, item: Item) -> Item:
         return {**item, "proprio": _padded(item["proprio"], self.width)}
 
@@ -54,6 +60,9 @@ class DecodeTokens:
     """Ids of OpenVLA's action words to numbers in [-1, 1], and back."""
 
     vocabulary: int
+
+    def __post_init__(self) -> None:
+        within(self.vocabulary, action_tokens.EDGES, 2**24, "A vocabulary")
 
     def __call__(self, actions: np.ndarray, proprio: np.ndarray | None) -> np.ndarray:
         if not np.issubdtype(actions.dtype, np.integer):
@@ -70,6 +79,10 @@ class TrimActions:
 
     width: int
     model_width: int
+
+    def __post_init__(self) -> None:
+        within(self.model_width, 1, MOST_WIDTH, "A width")
+        within(self.width, 1, self.model_width, "A width")
 
     def __call__(self, actions: np.ndarray, proprio: np.ndarray | None) -> np.ndarray:
         _require_width(actions, self.model_width, "The model answers")
