@@ -89,6 +89,11 @@ VERBS = {
         config="handeye.data.config:ShowConfig",
         run="handeye.data.show:run",
     ),
+    "bench eval": Verb(
+        about="episodes per minute against a loop as the published scripts run it, and what to expect elsewhere",
+        config="handeye.evaluate.bench_config:BenchEvalConfig",
+        run="handeye.cli:_bench_eval",
+    ),
     "demos": Verb(
         about="record demonstrations of a suite by the scripted expert, in LIBERO's HDF5 layout",
         config="handeye.expert.config:DemosConfig",
@@ -231,6 +236,17 @@ def _evaluate(config: Any) -> object:
         return run(config, load(config.policy, device=config.devices[0], **how))
     with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:
         return run(config, policy)
+
+
+def _bench_eval(config: Any) -> object:
+    from handeye.evaluate.bench import run
+    from handeye.evaluate.bench_config import UNTRAINED
+    from handeye.serve.load import load
+    from handeye.serve.untrained import untrained
+
+    if config.policy == UNTRAINED:
+        return run(config, untrained(camera_size=config.camera_size, rows=config.rows))
+    return run(config, load(config.policy, rows=config.rows))
 
 
 if __name__ == "__main__":

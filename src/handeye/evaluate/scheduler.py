@@ -127,7 +127,7 @@ class Scheduler:
             assert finished.error is not None
             self.done(EpisodeResult.broken(finished.job, finished.error, timing))
             return
-        timing |= {f"cpu_{name}": round(seconds, 3) for name, seconds in rollout.cpu.items()}
+        timing |= {f"cpu_{name}": round(seconds, 6) for name, seconds in rollout.cpu.items()}
         self.done(
             EpisodeResult(
                 episode=finished.job,

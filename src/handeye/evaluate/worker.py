@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from handeye.protocols.protocol import Protocol
 from handeye.sim import suites
 from handeye.sim.config import SimConfig
 from handeye.sim.suites import Task
-from handeye.types import Env, EpisodeId, Observation
+from handeye.types import Env, EpisodeId, Observation, Policy
 
 Ask = Callable[[Any], Any]
 
@@ -63,6 +63,23 @@ class Distant:
         actions: Float[np.ndarray, "T A"] = self.ask(Question(observation=observation, begins=self._begins))
         self._begins = None
         return actions
+
+
+@dataclass
+class Local:
+    """The policy, in this process."""
+
+    policy: Policy
+    cameras: Sequence[str]
+    note: str = ""
+
+    def begin(self, episode: EpisodeId) -> None:
+        self.policy.reset([episode])
+
+    def answer(self, observation: Observation | None) -> Float[np.ndarray, "T A"]:
+        assert observation is not None
+        [chunk] = self.policy.act([observation])
+        return chunk.actions
 
 
 class Insider:

@@ -39,13 +39,7 @@ SETTING = Setting(
 
 def compose(problem: Problem) -> Scene:
     """Compile a task's scene."""
-    made = [
-        make_part(category, name)
-        for group in (problem.objects, problem.fixtures)
-        for category, names in group.items()
-        if category != SETTING.arena
-        for name in names
-    ]
+    made = _made(problem)
     xml = model_xml(problem, made)
     content = hashlib.sha256(xml.encode() + wood().tobytes() + mujoco.__version__.encode())
     places = [place for one in made for place in one.places]
@@ -60,6 +54,21 @@ def compose(problem: Problem) -> Scene:
         places={place.name: place for place in places},
         digest=content.hexdigest(),
     )
+
+
+def recompile(problem: Problem) -> None:
+    """As scene.recompile: compile a scene and throw it away."""
+    _compiled.__wrapped__(model_xml(problem, _made(problem)))
+
+
+def _made(problem: Problem) -> list[Made]:
+    return [
+        make_part(category, name)
+        for group in (problem.objects, problem.fixtures)
+        for category, names in group.items()
+        if category != SETTING.arena
+        for name in names
+    ]
 
 
 @cache
