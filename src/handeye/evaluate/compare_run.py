@@ -34,7 +34,7 @@ def run(config: CompareConfig) -> int:
     for (one, other), differences in zip(chosen, apart, strict=True):
         if not config.json:
             _tell_differences(one, other, differences)
-        _require_comparable(one, other, differences, unpaired=config.unpaired, across=config.across_protocols)
+        require_comparable(one, other, differences, unpaired=config.unpaired, across=config.across_protocols)
     floor = None if config.floor is None else _floor(found[0], runs.load(config.floor))
     comparisons = [comparing.compare(*pair, margin=config.margin, unpaired=config.unpaired) for pair in chosen]
     verdicts = comparing.judge(comparisons, alpha=config.alpha)
@@ -56,11 +56,11 @@ def _require_one_suite(found: list[Run]) -> None:
         )
 
 
-def _require_comparable(
+def require_comparable(
     one: Run, other: Run, differences: Differences, *, unpaired: bool = False, across: bool = False
 ) -> None:
     """Same episodes in the same scenes, or the user has said that rates will do."""
-    pair = f"{one.folder} and {other.folder}"
+    pair = f"{one.name} and {other.name}"
     if unpaired:
         if one.stop_when or other.stop_when:
             raise UserError(
@@ -100,7 +100,7 @@ def _floor(one: Run, again: Run) -> NoiseFloor:
             why="a noise floor is how often a policy disagrees with itself",
             fix=f"handeye evaluate {one.address} ... --out ANOTHER, then --floor ANOTHER",
         )
-    _require_comparable(one, again, comparing.apart(one, again))
+    require_comparable(one, again, comparing.apart(one, again))
     return comparing.noise_floor(one, again)
 
 
@@ -123,7 +123,7 @@ def _tell(
     comparison: Comparison, verdict: Verdict, p_holm: float, config: CompareConfig, floor: NoiseFloor | None
 ) -> None:
     say("\n" + sentence(comparison, verdict, margin=config.margin))
-    for note in _evidence(comparison, verdict, p_holm, config.alpha) + _notes(comparison, verdict, config, floor):
+    for note in evidence(comparison, verdict, p_holm, config.alpha) + notes(comparison, verdict, config, floor):
         say(f"  {note}")
     if comparison.discordant:
         rows = [[found.episode.key, found.winner, found.steps] for found in islice(comparison.discordant, LISTED)]
@@ -135,7 +135,7 @@ def _tell(
 
 def sentence(comparison: Comparison, verdict: Verdict, *, margin: float | None) -> str:
     """The verdict in words, with the difference and its interval."""
-    one, other = comparison.one.folder, comparison.other.folder
+    one, other = comparison.one.name, comparison.other.name
     low, high = (100 * bound for bound in comparison.valid.interval)
     words = {
         "better": f"{other} is better than {one}",
@@ -146,9 +146,9 @@ def sentence(comparison: Comparison, verdict: Verdict, *, margin: float | None) 
     return f"{words[verdict]}: {100 * comparison.valid.difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
-def _evidence(comparison: Comparison, verdict: Verdict, p_holm: float, alpha: float) -> list[str]:
+def evidence(comparison: Comparison, verdict: Verdict, p_holm: float, alpha: float) -> list[str]:
     """What the verdict rests on."""
-    one, other, figures = comparison.one.folder, comparison.other.folder, comparison.valid
+    one, other, figures = comparison.one.name, comparison.other.name, comparison.valid
     if comparison.table is not None:
         counts = comparison.table
         lines = [
@@ -165,30 +165,31 @@ def _evidence(comparison: Comparison, verdict: Verdict, p_holm: float, alpha: fl
     return lines
 
 
-def _notes(comparison: Comparison, verdict: Verdict, config: CompareConfig, floor: NoiseFloor | None) -> list[str]:
-    notes = []
+def notes(comparison: Comparison, verdict: Verdict, config: CompareConfig, floor: NoiseFloor | None) -> list[str]:
+    """What else must be known before it is repeated."""
+    lines = []
     if comparison.same_policy is not None:
-        notes.append("Both are the same policy. " + _noise(comparison.same_policy))
+        lines.append("Both are the same policy. " + _noise(comparison.same_policy))
     if comparison.method == "paired, stopped early":
-        notes.append("One of them could stop early: p-values and interval are of bets, which hold whenever one stops.")
+        lines.append("One of them could stop early: p-values and interval are of bets, which hold whenever one stops.")
     if any(comparison.left_out) and comparison.table is not None:
         mine, theirs = comparison.left_out
-        notes.append(f"Left out: {mine} episodes of {comparison.one.folder}, {theirs} of {comparison.other.folder}.")
+        lines.append(f"Left out: {mine} episodes of {comparison.one.name}, {theirs} of {comparison.other.name}.")
     if any(comparison.errors):
         worst, best = (100 * comparison.extremes[way].difference for way in ("worst", "best"))
-        notes.append(
+        lines.append(
             f"{sum(comparison.errors)} errors: the difference lies between {worst:+.1f} and {best:+.1f} points, "
             "and the verdict holds for both."
             if verdict != "undecided"
             else f"{sum(comparison.errors)} errors: the difference lies between {worst:+.1f} and {best:+.1f} points."
         )
     if floor is not None:
-        notes.append(f"{comparison.one.folder}, run twice: " + _noise(floor))
+        lines.append(f"{comparison.one.name}, run twice: " + _noise(floor))
         if comparison.table and comparison.table.discordant <= floor.high * comparison.table.total:
-            notes.append("The two policies disagree no more often than that: nothing tells them apart.")
+            lines.append("The two policies disagree no more often than that: nothing tells them apart.")
     if verdict == "undecided" and comparison.table is not None:
-        notes.append(_what_it_takes(comparison, config))
-    return notes
+        lines.append(_what_it_takes(comparison, config))
+    return lines
 
 
 def _noise(floor: NoiseFloor) -> str:

@@ -27,6 +27,14 @@ class Run:
     results: Mapping[str, EpisodeResult]
     """Of planned episodes, by key."""
 
+    label: str = ""
+    """What it is called where several stand side by side."""
+
+    @property
+    def name(self) -> str:
+        """In a sentence: its label, else its folder."""
+        return self.label or str(self.folder)
+
     @property
     def suite(self) -> str:
         return str(self.identity["suite"])
