@@ -15,7 +15,7 @@ from handeye.errors import UserError
 from handeye.evaluate import compare as comparing
 from handeye.evaluate import plan, runs
 from handeye.evaluate.compare_run import run
-from handeye.evaluate.paired import mcnemar, newcombe
+from handeye.evaluate.paired import interval, mcnemar
 from handeye.evaluate.study_config import CompareConfig
 
 A = ["+" * 20 + "-" * 20, "+" * 30 + "-" * 10]  # 50 of 80
@@ -50,7 +50,7 @@ def test_better_and_worse(folder, capsys) -> None:
     assert comparison["table"] == {"both": 50, "only_one": 0, "only_other": 20, "neither": 10}
     table = comparing.compare(runs.load(a), runs.load(b), margin=None, unpaired=False).table
     assert table is not None
-    assert comparison["p"] == mcnemar(table) and comparison["interval"] == list(newcombe(table))
+    assert comparison["p"] == mcnemar(table) and comparison["interval"] == list(interval(table))
     assert comparison["difference"] == pytest.approx(0.25)
     assert [d["episode"] for d in comparison["discordant"]][:2] == [f"tabletop/0/init{i}/episode-0/0" for i in (20, 21)]
     assert {d["winner"] for d in comparison["discordant"]} == {str(b)} and len(comparison["discordant"]) == 20

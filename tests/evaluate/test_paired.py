@@ -11,14 +11,13 @@ from scipy import stats
 from handeye.evaluate.paired import (
     Pairs,
     equivalence,
+    interval,
     mcnemar,
-    newcombe,
-    newcombe_of_tables,
     pairs,
+    unpaired_equivalence,
     unpaired_interval,
     unpaired_test,
 )
-from handeye.evaluate.statistics import quantile
 
 STUDIES = 2_000
 
@@ -47,43 +46,6 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
     assert mcnemar(table(0, 1, 7, 0)) == pytest.approx(0.0703125), "2 * (1 + 8) / 256"
 
 
-@pytest.mark.parametrize(
-    ("cells", "low", "high"),
-    [
-        ((59, 6, 16, 80), -0.1186, -0.0046),  # complete response, Cavo et al. 2012; Fagerland et al. 2017, chapter 8
-        ((1, 1, 7, 12), -0.507, -0.026),  # airway hyper-responsiveness, Bentur et al. 2009; same chapter
-        ((36, 12, 2, 0), 0.0569, 0.3404),  # Newcombe 1998, table II (a), method 10
-        ((14, 5, 0, 22), 0.011, 0.226),  # Altman et al. 2000, "Statistics with confidence", table 6.2
-    ],
-)
-def test_newcombe_at_published_values(cells: tuple[int, int, int, int], low: float, high: float) -> None:
-    """Published as first less second; ours is other less one, so the two change places."""
-    both, only_first, only_second, neither = cells
-    found = newcombe(table(both, only_second, only_first, neither))
-    digits = 3 if round(low, 3) == low else 4
-    assert [round(bound, digits) for bound in found] == [low, high]
-
-
-def test_newcombe_of_nothing_and_of_agreement() -> None:
-    assert newcombe(table(0, 0, 0, 0)) == (-1.0, 1.0)
-    low, high = newcombe(table(95, 0, 0, 5))
-    assert low < 0 < high and low == pytest.approx(-high)
-    low, high = newcombe(table(100, 0, 0, 0))
-    assert low == pytest.approx(-high) and high < 0.04
-
-
-@pytest.mark.parametrize("n", [100, 500])
-@pytest.mark.parametrize("cells", [(0.93, 0.02, 0.02), (0.95, 0.03, 0.01), (0.98, 0.005, 0.005), (0.5, 0.25, 0.15)])
-def test_newcombe_covers_what_it_claims(n: int, cells: tuple[float, float, float]) -> None:
-    """At 95 % and, for the equivalence test, at 90 %: 2,000 studies each."""
-    _, only_one, only_other = cells
-    drawn = np.random.default_rng(0).multinomial(n, [*cells, 1 - sum(cells)], STUDIES).T.astype(np.float64)
-    for confidence in (0.95, 0.9):
-        low, high = newcombe_of_tables(drawn[0], drawn[2], drawn[1], drawn[3], z=quantile(confidence))
-        covered = np.mean((low <= only_other - only_one) & (only_other - only_one <= high))
-        assert covered >= confidence - 0.015
-
-
 def test_mcnemar_is_wrong_no_more_often_than_it_claims() -> None:
     for discordance in (0.02, 0.1, 0.5):
         half = discordance / 2
@@ -91,27 +53,35 @@ def test_mcnemar_is_wrong_no_more_often_than_it_claims() -> None:
         assert np.mean([mcnemar(table(*map(int, row))) <= 0.05 for row in drawn]) <= 0.055
 
 
-def test_equivalence_is_the_interval_inside_the_margins() -> None:
+def test_equivalence_is_two_one_sided_tests_at_the_margins() -> None:
+    """It agrees with the interval: where the 90 % interval lies inside the margins, p is at most 5 %."""
     found = table(470, 6, 8, 16)
-    for margin in (0.01, 0.02, 0.03, 0.05):
-        p = equivalence(lambda confidence: newcombe(found, confidence=confidence), margin)
-        for alpha in (0.001, 0.01, 0.05, 0.2):
-            low, high = newcombe(found, confidence=1 - 2 * alpha)
-            assert (p <= alpha) == (-margin < low and high < margin)
-    assert equivalence(lambda confidence: newcombe(table(90, 0, 10, 0), confidence=confidence), 0.02) == 1.0
+    low, high = interval(found, confidence=0.9)
+    assert max(-low, high) == pytest.approx(0.0175, abs=0.002)
+    for margin in (0.01, 0.015, 0.02, 0.03, 0.05):
+        assert (equivalence(found, margin) <= 0.05) == (-margin < low and high < margin)
+    assert equivalence(table(90, 0, 10, 0), 0.02) == 1.0 == equivalence(table(0, 0, 0, 0), 0.02)
 
 
 def test_equivalence_is_wrong_no_more_often_than_it_claims() -> None:
     """Two policies that differ by exactly the margin: called equivalent in at most 5 % of 2,000 studies."""
     for discordance in (0.02, 0.06):
         more, less = (discordance + 0.02) / 2, (discordance - 0.02) / 2
-        drawn = np.random.default_rng(2).multinomial(500, [0.94, less, more, 0.06 - discordance], STUDIES)
-        known: dict[tuple[int, ...], bool] = {}
-        for row in map(tuple, drawn):
-            if row not in known:
-                low, high = newcombe(table(*map(int, row)), confidence=0.9)
-                known[row] = low > -0.02 and high < 0.02
-        assert np.mean([known[tuple(row)] for row in drawn]) <= 0.055
+        drawn = np.random.default_rng(2).multinomial(500, [less, more, 1 - discordance], STUDIES)
+        known = {
+            (b, c): equivalence(table(500 - b - c, b, c, 0), 0.02) <= 0.05
+            for b, c, _ in np.unique(drawn, axis=0).tolist()
+        }
+        assert np.mean([known[b, c] for b, c, _ in drawn.tolist()]) <= 0.055
+
+
+def test_unpaired_equivalence_is_the_interval_inside_the_margins() -> None:
+    one, other = [(47, 50), (50, 50)], [(48, 50), (49, 50)]
+    for margin in (0.03, 0.06, 0.1):
+        p = unpaired_equivalence(one, other, margin)
+        for alpha in (0.01, 0.05, 0.2):
+            low, high = unpaired_interval(one, other, confidence=1 - 2 * alpha)
+            assert (p <= alpha) == (-margin < low and high < margin)
 
 
 def test_one_task_unpaired_is_fishers_exact_test() -> None:

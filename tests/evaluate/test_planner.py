@@ -27,7 +27,7 @@ def test_episodes_for_a_difference(capsys) -> None:
     found = planned(capsys, difference=0.02, discordance=0.04, margin=0.02, per_minute=60.0)
     [row] = found["paired"]
     assert row["episodes"] == power.pairs_needed(0.04, 0.02)
-    assert row["episodes_for_equivalence"] == power.equivalence_pairs(0.95, 0.04, 0.02)
+    assert row["episodes_for_equivalence"] == power.equivalence_pairs(0.04, 0.02)
     assert row["hours"] == pytest.approx(row["episodes"] / 3600)
     assert found["unpaired"]["episodes"] == 1506
 
@@ -42,7 +42,7 @@ def test_what_so_many_episodes_find(capsys) -> None:
     found = planned(capsys, episodes=500, discordance=0.04)
     [row] = found["paired"]
     assert row["difference"] == power.detectable(500, 0.04)
-    assert row["equivalent_within"] == power.equivalence_margin(500, 0.95, 0.04)
+    assert row["equivalent_within"] == power.equivalence_margin(500, 0.04)
     assert [round(100 * bound, 1) for bound in found["rate_interval"]] == [92.7, 96.6]
     assert planned(capsys, episodes=20, discordance=0.04)["paired"][0]["difference"] is None
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from handeye.evaluate.paired import Pairs, mcnemar, newcombe
+from handeye.evaluate.paired import Pairs, equivalence, mcnemar
 from handeye.evaluate.power import (
     detectable,
     equivalence_margin,
@@ -77,23 +77,22 @@ def test_unpaired_edges() -> None:
     assert independent_discordance(0.95, 0.97) == pytest.approx(0.95 * 0.03 + 0.05 * 0.97)
 
 
-def test_equivalence_power_is_what_simulation_finds() -> None:
-    drawn = np.random.default_rng(0).multinomial(500, [0.93, 0.02, 0.02, 0.03], 4_000)
+def test_equivalence_power_is_what_the_exact_test_has() -> None:
+    """Simulated, with the test that `compare` uses."""
+    drawn = np.random.default_rng(0).multinomial(500, [0.02, 0.02, 0.96], 2_000)
     known = {
-        row: newcombe(Pairs(both=row[0], only_one=row[1], only_other=row[2], neither=row[3]), confidence=0.9)
-        for row in map(tuple, np.unique(drawn, axis=0).tolist())
+        (b, c): equivalence(Pairs(both=500 - b - c, only_one=b, only_other=c, neither=0), 0.03) <= 0.05
+        for b, c, _ in np.unique(drawn, axis=0).tolist()
     }
-    found = np.mean([known[tuple(row)][0] > -0.03 and known[tuple(row)][1] < 0.03 for row in drawn.tolist()])
-    assert equivalence_power(500, 0.95, 0.04, 0.03) == pytest.approx(found, abs=0.02)
+    found = np.mean([known[b, c] for b, c, _ in drawn.tolist()])
+    assert equivalence_power(500, 0.04, 0.03) == pytest.approx(found, abs=0.03)
 
 
 def test_equivalence_inverses() -> None:
-    needed = equivalence_pairs(0.95, 0.04, 0.02)
-    assert equivalence_power(needed, 0.95, 0.04, 0.02) >= 0.8 > equivalence_power(needed - 20, 0.95, 0.04, 0.02)
-    assert equivalence_margin(needed, 0.95, 0.04) == pytest.approx(0.02, abs=3e-4)
-    assert equivalence_power(500, 0.95, 0.04, 0.02, difference=0.02) <= 0.05, (
-        "a difference of the margin is not called none"
-    )
+    needed = equivalence_pairs(0.04, 0.02)
+    assert equivalence_power(needed, 0.04, 0.02) >= 0.8 > equivalence_power(needed - 20, 0.04, 0.02)
+    assert equivalence_margin(needed, 0.04) == pytest.approx(0.02, abs=3e-4)
+    assert equivalence_power(500, 0.04, 0.02, difference=0.02) <= 0.05, "a difference of the margin is not called none"
 
 
 def test_more_comparisons_need_more_episodes() -> None:

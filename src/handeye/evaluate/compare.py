@@ -194,14 +194,11 @@ def _paired(one: Run, other: Run, margin: float | None) -> Comparison:
 
 
 def _exact(table: Pairs, margin: float | None) -> Figures:
-    def interval(confidence: float) -> Interval:
-        return paired.newcombe(table, confidence=confidence)
-
     return Figures(
         difference=table.difference,
-        interval=interval(0.95),
+        interval=paired.interval(table),
         p=paired.mcnemar(table),
-        p_equivalent=None if margin is None else paired.equivalence(interval, margin),
+        p_equivalent=None if margin is None else paired.equivalence(table, margin),
     )
 
 
@@ -232,14 +229,11 @@ def _unpaired(one: Run, other: Run, margin: float | None) -> Comparison:
         return [(won[task], ran[task]) for task in tasks]
 
     def figures(first: Counts, second: Counts) -> Figures:
-        def interval(confidence: float) -> Interval:
-            return paired.unpaired_interval(first, second, confidence=confidence)
-
         return Figures(
             difference=mean_rate(second) - mean_rate(first),
-            interval=interval(0.95),
+            interval=paired.unpaired_interval(first, second),
             p=paired.unpaired_test(first, second),
-            p_equivalent=None if margin is None else paired.equivalence(interval, margin),
+            p_equivalent=None if margin is None else paired.unpaired_equivalence(first, second, margin),
         )
 
     valid = (counts(mine, "left out"), counts(theirs, "left out"))

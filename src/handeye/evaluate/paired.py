@@ -1,25 +1,21 @@
 """Two policies, compared: on the same episodes (paired), and where that cannot be had (unpaired).
 
-Paired: the exact McNemar test says whether the difference is one; Newcombe's interval how large it is (square-and-add,
-method 10 of Newcombe 1998, Stat. Med. 17:2635, which Fagerland, Lydersen and Laake 2014 recommend). Tango's score
-interval is as good on average but misses more often than it claims where policies are good and differ little, which
-is where we live: docs/statistics.md has both in numbers.
+Paired: the exact McNemar test says whether there is a difference, an exact interval how large it is (exact.py), two
+exact one-sided tests whether it is smaller than a margin. Unpaired: an exact test stratified by task, and an interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int
 from scipy import special
 
-from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, mean_rate, quantile, stratified
-
-Tables = Float64[np.ndarray, "N"]
-"""One number for each of N tables."""
+from handeye.evaluate import exact
+from handeye.evaluate.statistics import CONFIDENCE, Counts, Interval, mean_rate, stratified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,58 +59,20 @@ def mcnemar(table: Pairs) -> float:
     return min(1.0, 2 * float(special.bdtr(fewer, table.discordant, 0.5)))
 
 
-def newcombe(table: Pairs, *, confidence: float = CONFIDENCE) -> Interval:
-    """Interval of `difference`."""
+def interval(table: Pairs, *, confidence: float = CONFIDENCE) -> Interval:
+    """Of `difference`; exact."""
+    return exact.interval(table.only_other, table.only_one, table.total, confidence=confidence)
+
+
+def equivalence(table: Pairs, margin: float) -> float:
+    """p-value of "they differ by `margin` or more": the larger of two exact one-sided tests (TOST)."""
     if table.total == 0:
-        return -1.0, 1.0
-    a, b, c, d = np.array([[table.both], [table.only_other], [table.only_one], [table.neither]], np.float64)
-    low, high = newcombe_of_tables(a, b, c, d, z=quantile(confidence))
-    return float(low[0]), float(high[0])
-
-
-def newcombe_of_tables(a: Tables, b: Tables, c: Tables, d: Tables, *, z: float) -> tuple[Tables, Tables]:
-    """First less second, for many tables at once; both (a), only first (b), only second (c), neither (d)."""
-    n = a + b + c + d
-    (first, first_low, first_high), (second, second_low, second_high) = (_wilson(x, n, z) for x in (a + b, a + c))
-    # Correlation of the two outcomes, with Newcombe's continuity correction where it is positive.
-    covariance = a * d - b * c
-    covariance = np.where(covariance > n / 2, covariance - n / 2, np.minimum(covariance, 0.0))
-    product = (a + b) * (c + d) * (a + c) * (b + d)
-    phi = np.where(product > 0, covariance / np.sqrt(np.where(product > 0, product, 1.0)), 0.0)
-    down, up = first - first_low, second_high - second
-    low = first - second - np.sqrt(np.maximum(down**2 - 2 * phi * down * up + up**2, 0.0))
-    down, up = second - second_low, first_high - first
-    high = first - second + np.sqrt(np.maximum(down**2 - 2 * phi * down * up + up**2, 0.0))
-    return low, high
-
-
-def _wilson(successes: Tables, n: Tables, z: float) -> tuple[Tables, Tables, Tables]:
-    """Proportion and Wilson's bounds (statistics.wilson has the same for one proportion)."""
-    proportion, weight = successes / n, z * z / n
-    middle = (proportion + weight / 2) / (1 + weight)
-    half = np.sqrt(proportion * (1 - proportion) * weight + weight * weight / 4) / (1 + weight)
-    return proportion, middle - half, middle + half
-
-
-def equivalence(interval: Callable[[float], Interval], margin: float) -> float:
-    """p-value of two one-sided tests (TOST) of "they differ by `margin` or more", by inverting an interval, given as a
-    function of its confidence: at most alpha exactly where the interval of confidence 1 - 2 alpha lies inside."""
-
-    def inside(alpha: float) -> bool:
-        low, high = interval(1 - 2 * alpha)
-        return -margin < low and high < margin
-
-    fails, holds = math.log(SMALLEST), math.log(0.5)
-    if not inside(0.4999):
         return 1.0
-    for _ in range(40):
-        middle = (fails + holds) / 2
-        fails, holds = (fails, middle) if inside(math.exp(middle)) else (middle, holds)
-    return math.exp(holds)
-
-
-SMALLEST = 1e-12
-"""p-values below it are not told apart."""
+    wins, losses, total = table.only_other, table.only_one, table.total
+    return max(
+        exact.p_value(wins, losses, total, -margin, above=True),
+        exact.p_value(wins, losses, total, margin, above=False),
+    )
 
 
 def unpaired_interval(one: Counts, other: Counts, *, confidence: float = CONFIDENCE) -> Interval:
@@ -125,6 +83,27 @@ def unpaired_interval(one: Counts, other: Counts, *, confidence: float = CONFIDE
     )
     difference = q - p
     return difference - math.hypot(q - other_low, high - p), difference + math.hypot(other_high - q, p - low)
+
+
+def unpaired_equivalence(one: Counts, other: Counts, margin: float) -> float:
+    """p-value of "they differ by `margin` or more", by inverting the interval: at most alpha where the interval of
+    confidence 1 - 2 alpha lies inside the margins."""
+
+    def inside(alpha: float) -> bool:
+        low, high = unpaired_interval(one, other, confidence=1 - 2 * alpha)
+        return -margin < low and high < margin
+
+    if not inside(0.4999):
+        return 1.0
+    fails, holds = math.log(SMALLEST), math.log(0.4999)
+    for _ in range(30):
+        middle = (fails + holds) / 2
+        fails, holds = (fails, middle) if inside(math.exp(middle)) else (middle, holds)
+    return math.exp(holds)
+
+
+SMALLEST = 1e-9
+"""p-values below it are not told apart."""
 
 
 def unpaired_test(one: Counts, other: Counts) -> float:

@@ -113,7 +113,7 @@ def _needed(
         count = power.pairs_needed(discordance, config.difference, power=config.power, alpha=alpha)
         row = {"discordance": discordance, "because": assumed.because, "episodes": count, "hours": _hours(count, speed)}
         if config.margin is not None:
-            same = power.equivalence_pairs(rate, assumed.discordance, config.margin, power=config.power, alpha=alpha)
+            same = power.equivalence_pairs(assumed.discordance, config.margin, power=config.power, alpha=alpha)
             row |= {"episodes_for_equivalence": same}
         rows.append(row)
     unpaired = power.unpaired_needed(rate, rate + config.difference, power=config.power, alpha=alpha)
@@ -132,7 +132,7 @@ def _findable(
     rows = []
     for assumed in assumptions:
         least = power.detectable(config.episodes, assumed.discordance, power=config.power, alpha=alpha)
-        margin = power.equivalence_margin(config.episodes, rate, assumed.discordance, power=config.power, alpha=alpha)
+        margin = power.equivalence_margin(config.episodes, assumed.discordance, power=config.power, alpha=alpha)
         rows.append(
             {
                 "discordance": assumed.discordance,

@@ -1,4 +1,4 @@
-"""How many episodes for which difference, before anything runs. Exact where the test is: no normal approximation."""
+"""How many episodes for which difference, before anything runs. For McNemar's test exactly, by summing its power up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 from scipy import special
 
-from handeye.evaluate.paired import newcombe_of_tables
+from handeye.evaluate.exact import score
 from handeye.evaluate.statistics import quantile
 
 POWER = 0.8
@@ -68,49 +68,38 @@ def detectable(pairs: int, discordance: float, *, power: float = POWER, alpha: f
 
 
 def equivalence_power(
-    pairs: int, rate: float, discordance: float, margin: float, *, difference: float = 0.0, alpha: float = ALPHA
+    pairs: int, discordance: float, margin: float, *, difference: float = 0.0, alpha: float = ALPHA
 ) -> float:
-    """Chance that two policies that differ by `difference` are found equivalent within `margin`. Exact over the counts
-    of discordant pairs; the concordant ones are split as `rate` says."""
+    """Chance that two policies that differ by `difference` are found equivalent within `margin`; by the normal
+    approximation of the score statistic, which the exact test follows closely."""
     only_one, only_other = (discordance - difference) / 2, (discordance + difference) / 2
-    wins, losses = (_likely(pairs, share) for share in (only_other, only_one))
-    b, c = np.meshgrid(wins, losses, indexing="ij")
-    rest = pairs - b - c
-    possible = rest >= 0
-    b, c, rest = b[possible], c[possible], rest[possible]
-    both = np.round(rest * max(0.0, min(1.0, (rate - only_one) / (1 - discordance)))) if discordance < 1 else 0 * rest
-    low, high = newcombe_of_tables(both, b, c, rest - both, z=quantile(1 - 2 * alpha))
-    logs = (
-        special.gammaln(pairs + 1)
-        - special.gammaln(b + 1)
-        - special.gammaln(c + 1)
-        - special.gammaln(rest + 1)
-        + special.xlogy(b, only_other)
-        + special.xlogy(c, only_one)
-        + special.xlogy(rest, 1 - discordance)
+    wins, losses = (
+        axis.ravel() for axis in np.meshgrid(_likely(pairs, only_other), _likely(pairs, only_one), indexing="ij")
     )
-    return float(np.exp(logs)[(low > -margin) & (high < margin)].sum())
+    possible = wins + losses <= pairs
+    wins, losses = wins[possible], losses[possible]
+    rest, z = pairs - wins - losses, quantile(1 - 2 * alpha)
+    found = (score(wins, losses, pairs, -margin) > z) & (score(wins, losses, pairs, margin) < -z)
+    ways = special.gammaln(pairs + 1) - special.gammaln(wins + 1) - special.gammaln(losses + 1)
+    chances = special.xlogy(wins, only_other) + special.xlogy(losses, only_one) + special.xlogy(rest, 1 - discordance)
+    return float(np.exp(ways - special.gammaln(rest + 1) + chances)[found].sum())
 
 
-def equivalence_pairs(
-    rate: float, discordance: float, margin: float, *, power: float = POWER, alpha: float = ALPHA
-) -> int:
+def equivalence_pairs(discordance: float, margin: float, *, power: float = POWER, alpha: float = ALPHA) -> int:
     """Pairs with which two policies of the same rate are found equivalent within `margin`."""
 
     def enough(pairs: int) -> bool:
-        return equivalence_power(pairs, rate, discordance, margin, alpha=alpha) >= power
+        return equivalence_power(pairs, discordance, margin, alpha=alpha) >= power
 
     return _steady(_first(enough), enough)
 
 
-def equivalence_margin(
-    pairs: int, rate: float, discordance: float, *, power: float = POWER, alpha: float = ALPHA
-) -> float:
+def equivalence_margin(pairs: int, discordance: float, *, power: float = POWER, alpha: float = ALPHA) -> float:
     """Smallest margin within which so many pairs find two equal policies equivalent."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        found = equivalence_power(pairs, rate, discordance, middle, alpha=alpha) >= power
+        found = equivalence_power(pairs, discordance, middle, alpha=alpha) >= power
         low, high = (low, middle) if found else (middle, high)
     return high
 
