@@ -4,9 +4,9 @@ Of n pairs `wins` were solved by the other policy alone and `losses` by the one 
 difference of the rates. Against "it is d" stands Tango's score statistic (1998, Stat. Med. 17:891). Its normal
 approximation misses more often than it claims where few episodes are discordant, which is where good policies live;
 Newcombe's interval does so where rates are middling. Here the statistic's distribution is summed up for the worst
-share of discordant pairs there may be: an exact unconditional test (Hsueh, Liu and Chen 2001, Biometrics 57:478), inverted to
-an interval (Tang, Tang and Chan 2005, Stat. Med. 24:3565). "May be" is a 99.99 % interval of that share, whose 0.01 %
-are added to the p-value (Berger and Boos 1994, JASA 89:1012).
+share of discordant pairs there may be: an exact unconditional test (Hsueh, Liu and Chen 2001, Biometrics 57:478),
+inverted to an interval (Tang, Tang and Chan 2005, Stat. Med. 24:3565). "May be" is a 99.99 % interval of that share,
+whose 0.01 % are added to the p-value (Berger and Boos 1994, JASA 89:1012).
 """
 
 from __future__ import annotations
