@@ -144,6 +144,11 @@ VERBS = {
         config="handeye.protocols.config:DiffConfig",
         run="handeye.protocols.show:diff",
     ),
+    "merge-runs": Verb(
+        about="put parts of one evaluation together, refusing what does not belong",
+        config="handeye.evaluate.config:MergeConfig",
+        run="handeye.evaluate.merge:run",
+    ),
     "report": Verb(
         about="one self-contained page with rates, intervals, episodes and videos",
         config="handeye.report.config:ReportConfig",

@@ -40,6 +40,15 @@ class EvaluateConfig:
     seed: int | None = None
     """Of the scene stream. Default: the protocol's."""
 
+    stop_when: str | None = None
+    """Stop as soon as it is known: `rate=0.9` (above or below it), `width=0.05` (to within), `baseline=runs/a` (better
+    or worse than that run; `,margin=0.02` adds: or equivalent). `,alpha=0.01` for another chance of being wrong than
+    0.05. Part of the plan: decided before the first episode."""
+
+    shard: str | None = None
+    """`2/5`: the second of five parts of the same plan, each into a directory of its own, perhaps on another machine;
+    `handeye merge-runs` puts them together."""
+
     workers: int = 2
     """Simulator processes. The records do not depend on it."""
 
@@ -105,7 +114,23 @@ class EvaluateConfig:
                 why="each says which initial states are used",
                 fix="leave one out; --initial-states 0:10 is the same as --episodes 10",
             )
+        if self.shard is not None and self.stop_when is not None:
+            raise UserError(
+                "--shard and --stop-when were both given.",
+                why="a part cannot know what the others found, so it cannot know when to stop",
+                fix="leave one out",
+            )
         self.state_range()
+        self.part()
+
+    def part(self) -> tuple[int, int]:
+        """Number of the shard, counted from 1, and how many there are."""
+        if self.shard is None:
+            return 1, 1
+        number, slash, count = self.shard.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UserError(f"--shard {self.shard} is not a part.", fix="write 2/5 for the second of five")
+        return int(number), int(count)
 
     def state_range(self) -> tuple[int, int | None]:
         """First initial state, and one past the last; None: as many as the protocol has."""
@@ -117,3 +142,22 @@ class EvaluateConfig:
                 f"--initial-states {self.initial_states} is not a range.", fix="write 40:50 for 40 to 49, or 7 for one"
             )
         return int(first), int(end) if colon else int(first) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeConfig:
+    """Put parts of one evaluation together, from `--shard` or from machines that were given the same command."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
+    """Directories of `handeye evaluate`. All of one plan."""
+
+    out: Path
+    """Where the whole goes: a new directory, or one that an earlier merge of this plan made."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("There is nothing to merge.", fix="name the directories: handeye merge-runs A B --out C")
+        if self.out in self.runs:
+            raise UserError(
+                f"--out {self.out} is one of the parts.", why="parts are left as they are", fix="choose another --out"
+            )

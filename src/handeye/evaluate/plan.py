@@ -13,6 +13,7 @@ from handeye.conventions import libero
 from handeye.conventions.spec import Specs, require_same
 from handeye.errors import UserError
 from handeye.evaluate.config import EvaluateConfig
+from handeye.evaluate.sequential import Rule, order
 from handeye.evaluate.video import CAMERA
 from handeye.protocols.presets import protocol as preset
 from handeye.protocols.protocol import Protocol, differences
@@ -69,6 +70,11 @@ class Plan:
     """What simulates and, if the policy looks, what draws."""
 
     versions: Mapping[str, Any]
+    rule: Rule | None = None
+    """When to stop early."""
+
+    part: tuple[int, int] = (1, 1)
+    """Which part of the plan this run does, and of how many. No part of its identity."""
 
     @property
     def episodes(self) -> tuple[EpisodeId, ...]:
@@ -85,7 +91,15 @@ class Plan:
             "policy": dict(self.policy),
             "simulator": dict(self.simulator),
             "versions": dict(self.versions),
+            **({} if self.rule is None else {"stop_when": self.rule.to_json()}),
         }
+
+    @property
+    def own(self) -> tuple[EpisodeId, ...]:
+        """The episodes of this part, in the order in which they are best begun."""
+        number, count = self.part
+        ordered = self.episodes if self.rule is None else tuple(order(self.episodes))
+        return ordered[number - 1 :: count]
 
     @property
     def default_folder(self) -> Path:
@@ -93,14 +107,21 @@ class Plan:
         where = "-".join(Path(self.address).resolve().parts[-2:])  # runs/NAME/final: `final` alone names nothing
         words = [where if self.policy.get("manifest") else self.address]
         words += [self.suite, self.protocol.name, sha256_json(self.identity())[:8]]
+        words += [] if self.part == (1, 1) else ["part-{}-of-{}".format(*self.part)]
         return Path("runs") / ("eval-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(words)))
 
     def claim(self, out: Path) -> None:
         """Write the plan into a new directory, or make sure that the one there is this one."""
         identity = self.identity()
         if not (out / PLAN).exists():
-            write_json(out / PLAN, {"identity": identity, "address": self.address})
+            write_json(out / PLAN, {"identity": identity, "address": self.address, "part": list(self.part)})
             return
+        there = tuple(read_json(out / PLAN, what="the run's plan").get("part", (1, 1)))
+        if there != self.part and not list(differences(read_identity(out)[0], identity)):
+            raise UserError(
+                f"{out} is part {there[0]} of {there[1]} of this evaluation, not {self.part[0]} of {self.part[1]}.",
+                fix="choose another --out, or leave it out; `handeye merge-runs` puts parts together",
+            )
         if differing := list(differences(read_identity(out)[0], identity)):
             raise UserError(
                 f"{out} belongs to another evaluation.",
@@ -156,6 +177,7 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         camera_size=size if cameras else protocol.camera_size,
     )
     _check_specs(config, policy, size)
+    rule = None if config.stop_when is None else Rule.parse(config.stop_when)
     filmed = () if config.videos == "none" else (CAMERA,)
     rendered = tuple(dict.fromkeys((*(cameras or ()), *filmed)))
     physics, drawn = _simulator(config, draws=bool(rendered))
@@ -184,6 +206,8 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
             **(drawn if cameras else {}),  # a video alone changes no outcome
         },
         versions={"handeye": origin["handeye"], **origin["packages"]},
+        rule=rule,
+        part=config.part(),
     )
 
 

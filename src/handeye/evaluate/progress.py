@@ -20,11 +20,11 @@ class Progress:
     ) -> None:
         """`found` grows as episodes end. `device`: a word about the policy's device, or nothing."""
         self._advance, self._found, self._device = advance, found, device
-        self._begun, self._finished, self._busy = time.monotonic(), 0, ""
+        self._begun, self.finished, self._busy = time.monotonic(), 0, ""
         self._before = self._begun, 0.0  # when `meanwhile` last looked, and how long the policy had worked by then
 
     def ended(self) -> None:
-        self._finished += 1
+        self.finished += 1
         self._advance(1, self.note())
 
     def meanwhile(self, use: Use | None) -> None:
@@ -37,7 +37,7 @@ class Progress:
         self._advance(0, self.note())
 
     def note(self) -> str:
-        per_minute = 60 * self._finished / max(time.monotonic() - self._begun, 1e-9)
+        per_minute = 60 * self.finished / max(time.monotonic() - self._begun, 1e-9)
         errors = sum(result.outcome == "error" for result in self._found.values())
         words = [
             str(rate_of(list(self._found.values()))),

@@ -22,6 +22,7 @@ from handeye.evaluate.plan import DeclaredPolicy, Plan
 from handeye.evaluate.progress import shown
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.scheduler import Scheduler
+from handeye.evaluate.sequential import Decision
 from handeye.evaluate.summary import SUMMARY, median_steps, rate_of, summarise
 from handeye.evaluate.worker import WorkerConfig
 from handeye.records import append_line, provenance, write_json
@@ -37,21 +38,30 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
     at the end if episodes ended in errors and no rate may be given."""
     plan = plans.make(config, policy)
     out = config.out or plan.default_folder
-    _refuse_foreign(out)
-    with _alone(out):
+    refuse_foreign(out)
+    if plan.rule is not None:
+        plan.rule.check(plan.identity(), plan.episodes)
+    with alone(out):
         plan.claim(out)
         found = results.read(out)
-        left = results.remaining(plan.episodes, found)
-        say(f"{len(plan.episodes)} episodes of {plan.suite} under {plan.protocol.name} -> {out}")
-        if len(left) < len(plan.episodes):
+        decision = None if plan.rule is None else plan.rule.decide(plan.episodes, found)
+        left = [] if decision and decision.stop else results.remaining(plan.own, found)
+        part = "" if plan.part == (1, 1) else "part {} of {}, ".format(*plan.part)
+        say(f"{part}{len(plan.own)} episodes of {plan.suite} under {plan.protocol.name} -> {out}")
+        if plan.rule is not None:
+            say(f"{plan.rule}")
+        if len(left) < len(plan.own):
             _say_what_is_not_filmed(plan, found, config, out)
-            say(f"{len(plan.episodes) - len(left)} are there already, {len(left)} to go")
+            say(f"{len(plan.own) - len(left)} are there already or not needed, {len(left)} to go")
         if left:
             _clear_halves(out)
-            append_line(out / plans.SESSIONS, _session(config, len(plan.episodes) - len(left)))
-            _run(config, plan, policy, found, left, out)
-        write_json(out / SUMMARY, summarise(plan.episodes, found))
-    _tell(plan, found, config)
+            append_line(out / plans.SESSIONS, _session(config, len(plan.own) - len(left)))
+            decision = _run(config, plan, policy, found, left, out)
+        counted = plan.own[: decision.episodes] if decision and decision.stop else plan.own
+        write_json(out / SUMMARY, summarise(counted, found, decision=decision))
+    _tell(plan, counted, found, config)
+    if decision is not None:
+        _tell_decision(plan, decision)
     return out
 
 
@@ -62,15 +72,23 @@ def _run(
     found: dict[str, EpisodeResult],
     left: list[EpisodeId],
     out: Path,
-) -> None:
-    """What is left. Each result goes to the file first, then to the screen."""
-    before, begun = len(plan.episodes) - len(left), time.monotonic()
-    with shown(plan.suite, len(plan.episodes), before, found, partial(_device, policy)) as progress:
+) -> Decision | None:
+    """What is left, or less where a rule says so. Each result goes to the file first, then to the screen. What was
+    under way when the rule said stop is finished and recorded, but is no part of the decision."""
+    before, begun = len(plan.own) - len(left), time.monotonic()
+    decision: Decision | None = None
+    with shown(plan.suite, len(plan.own), before, found, partial(_device, policy)) as progress:
 
         def done(result: EpisodeResult) -> None:
             results.append(out, result)
             found[result.episode.key] = result
             progress.ended()
+
+        def meanwhile(use: Use | None) -> None:
+            nonlocal decision
+            progress.meanwhile(use)
+            if plan.rule is not None:
+                decision = plan.rule.decide(plan.episodes, found)
 
         worker = WorkerConfig(
             tasks=plan.tasks,
@@ -89,10 +107,13 @@ def _run(
             memory=round(config.worker_memory * 1e9),
             batch=config.batch,
             wait=config.wait_ms / 1000,
+            in_order=plan.rule is not None,
+            enough=lambda: decision is not None and decision.stop,
             done=done,
-            meanwhile=progress.meanwhile,
+            meanwhile=meanwhile,
         ).run(left)
-    append_line(out / plans.SESSIONS, _ended(len(left), time.monotonic() - begun, use))
+    append_line(out / plans.SESSIONS, _ended(progress.finished, time.monotonic() - begun, use))
+    return None if plan.rule is None else plan.rule.decide(plan.episodes, found)
 
 
 @runtime_checkable
@@ -108,11 +129,11 @@ def _device(policy: DeclaredPolicy | None) -> str:
     return policy.device_use() if isinstance(policy, OnDevice) else ""
 
 
-def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -> None:
+def _tell(plan: Plan, counted: Sequence[EpisodeId], found: dict[str, EpisodeResult], config: EvaluateConfig) -> None:
     """The table, what the expert did not reach, and the headline if there may be one."""
     rows = []
     for task in plan.tasks:
-        of_task = [found[e.key] for e in plan.episodes if e.task == task.index and e.key in found]
+        of_task = [found[e.key] for e in counted if e.task == task.index and e.key in found]
         of_rate = rate_of(of_task)
         errors = sum(result.outcome == "error" for result in of_task)
         steps = "" if (middle := median_steps(of_task)) is None else f"{middle:g}"
@@ -120,8 +141,8 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
         rows.append([f"{task.index} {task.language}", succeeded, of_rate, steps, errors or ""])
     table("", ["task", "succeeded", "rate [95 % Wilson]", "steps", "errors"], rows)
     if plan.cameras is None:
-        _tell_failures([found[episode.key] for episode in plan.episodes])
-    everything = [found[episode.key] for episode in plan.episodes]
+        _tell_failures([found[episode.key] for episode in counted])
+    everything = [found[episode.key] for episode in counted]
     broken = [result for result in everything if result.outcome == "error"]
     if broken and not config.allow_errors:
         raise UserError(
@@ -133,6 +154,13 @@ def _tell(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig) -
         warn(f"in {exploded} of {len(everything)} episodes the simulation exploded (`unstable` in episodes.jsonl)")
     without = f", {len(broken)} errors left out" if broken else ""
     say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(broken)} episodes{without}")
+
+
+def _tell_decision(plan: Plan, decision: Decision) -> None:
+    """What the rule was for: the rate that it stopped at is biased, its interval is not."""
+    interval = f"[{100 * decision.low:.1f}, {100 * decision.high:.1f}]"
+    rounds = f"after {decision.rounds} rounds, {decision.episodes} episodes"
+    say(f"{plan.rule}: {decision.conclusion} {rounds}; {interval} points at any time of stopping")
 
 
 def _tell_failures(everything: Sequence[EpisodeResult]) -> None:
@@ -191,12 +219,12 @@ def _ended(episodes: int, seconds: float, use: Use | None) -> dict[str, object]:
 def _say_what_is_not_filmed(plan: Plan, found: dict[str, EpisodeResult], config: EvaluateConfig, out: Path) -> None:
     """Finished episodes are not run again for their video's sake."""
     wanted = {"none": (), "failures": ("failure",), "all": ("failure", "success")}[config.videos]
-    without = [e for e in plan.episodes if e.key in found and found[e.key].outcome in wanted]
+    without = [e for e in plan.own if e.key in found and found[e.key].outcome in wanted]
     if missing := sum(not video.path(out, episode).is_file() for episode in without):
         warn(f"{missing} finished episodes have no video and are not run again; use another --out to film them")
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
     """Only an evaluation's directory or an empty one is written into."""
     if not out.is_dir() or (out / plans.PLAN).exists():
         return
@@ -215,7 +243,7 @@ def _clear_halves(out: Path) -> None:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def alone(out: Path) -> Iterator[None]:
     """One evaluation per directory at a time. The lock goes with its process, however that ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,12 @@ class Scheduler:
     wait: float
     """Seconds that a question may wait for company."""
 
+    in_order: bool = False
+    """Begin episodes in the order given, because it may be over before the last."""
+
+    enough: Callable[[], bool] = lambda: False
+    """True: begin no more."""
+
     done: Callable[[EpisodeResult], None]
     """Called with each episode's result. What it raises stops the run."""
 
@@ -92,8 +98,11 @@ class Scheduler:
         """Of the worker's own task if any are left, since building an environment takes long. Else of the task that
         most are at, so that those who ask together ask with the same prompt; the expert's workers, who ask nobody,
         spread out instead and build each environment once."""
-        if not self._pending:
+        if not self._pending or self.enough():
             return None
+        if self.in_order:
+            self._running.add(self._pending[0])
+            return self._pending.pop(0)
         crowd, own = Counter(episode.task for episode in self._running), last.task if last else None
         sign = 1 if self.policy is None else -1
         best = min(self._pending, key=lambda episode: (episode.task != own, sign * crowd[episode.task]))

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.sequential import Decision
 from handeye.evaluate.statistics import (
     Rate,
     bootstrap_tasks,
@@ -30,8 +31,11 @@ def rate_of(results: Sequence[EpisodeResult]) -> Rate:
     return rate(sum(result.outcome == "success" for result in valid), len(valid))
 
 
-def summarise(planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) -> dict[str, Any]:
-    """`planned` decides what counts: lines of other episodes are no part of the run."""
+def summarise(
+    planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult], *, decision: Decision | None = None
+) -> dict[str, Any]:
+    """`planned` decides what counts: lines of other episodes are no part of the run. `decision`: of a rule to stop
+    by."""
     results = [found[episode.key] for episode in planned if episode.key in found]
     by_task: dict[int, list[EpisodeResult]] = {}
     for result in results:
@@ -47,6 +51,7 @@ def summarise(planned: Sequence[EpisodeId], found: Mapping[str, EpisodeResult]) 
     return {
         "complete": len(results) == len(planned) and not errors,
         "planned": len(planned),
+        "decision": None if decision is None else decision.to_json(),
         "errors": errors,
         "rate": _numbers(overall),
         "suite": {"mean": mean_rate(counts) if overall.episodes else None, "stratified_95": list(stratified(counts))},
