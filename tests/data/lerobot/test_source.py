@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from handeye.data.lerobot import opened
 from handeye.data.lerobot.source import LeRobotSource
 from handeye.data.source import Source, open_source
 from handeye.errors import UserError
@@ -143,9 +142,9 @@ def _wrist(source: LeRobotSource, ref, steps: list[int]) -> np.ndarray:
     return source.frames(ref, steps)["wrist"]
 
 
-def test_few_files_stay_open(lerobot_set, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "MOST", 2)
+def test_few_files_stay_open(lerobot_set) -> None:
     source = LeRobotSource(lerobot_set(images="h264", lengths=(2,) * 6).root)
+    source._videos._most = source._tables._most = 2
     for ref in (*source.episodes, *source.episodes):
         source.load(ref)
         assert len(source._videos._files) <= 2 and len(source._tables._files) <= 2

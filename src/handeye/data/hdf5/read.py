@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import UInt8
 
 from handeye.conventions import image
 from handeye.conventions.libero import ACTION, HDF5_IMAGES
@@ -106,7 +105,7 @@ def index_file(path: Path) -> FileIndex:
         demos, sizes, codecs = [], set(), set()
         for name in demo_names(data, path):
             demo = group_at(data, name, path)
-            length, size = _check_shapes(demo, f"{path}: {name}", lacks)
+            length, size = check_shapes(demo, f"{path}: {name}", lacks)
             sizes.add(size)
             codecs |= {dataset_at(demo, f"obs/{camera}", name).compression or "raw" for camera in HDF5_IMAGES.values()}
             demos.append((name, length))
@@ -142,22 +141,6 @@ def read_demo(path: Path, name: str, *, images: bool = True) -> DemoRecord:
         return _read(demo, where, moment(attributes, path), lacking(attributes, path), images)
 
 
-def read_frames(path: Path, name: str, rows: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
-    """Camera -> upright pictures of these rows. A compressed file is unpacked by whole chunks all the same."""
-    wanted, back = np.unique(np.asarray(rows, np.int64), return_inverse=True)
-    with opened(path) as file:
-        data = group_at(file, "data", path)
-        demo = group_at(data, name, path)
-        _check_shapes(demo, f"{path}: {name}", lacking(dict(data.attrs), path))
-        stored = {
-            ours: dataset_at(demo, f"obs/{theirs}", f"{path}: {name}")[wanted] for ours, theirs in HDF5_IMAGES.items()
-        }
-    return {
-        ours: image.convert(frames[back], source=image.Orientation.OPENGL, target=image.Orientation.UPRIGHT)
-        for ours, frames in stored.items()
-    }
-
-
 def find_files(root: Path) -> list[Path]:
     """Every demonstration file under `root` (or `root` itself), sorted."""
     if root.is_file():
@@ -176,6 +159,13 @@ def find_files(root: Path) -> list[Path]:
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """Whatever HDF5 makes of a damaged file, here or in what is done with it, ends as a UserError."""
+    check_file(path)
+    with damage(path), h5py.File(path, "r") as file:
+        yield file
+
+
+def check_file(path: Path) -> None:
+    """There, not empty, and not a pointer to what was never downloaded."""
     if not path.is_file():
         raise UserError(f"{path} is not a file.", fix="check the path")
     with path.open("rb") as raw:
@@ -186,9 +176,13 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise UserError(
             f"{path} is a Git LFS pointer, not the data itself.", fix="run `git lfs pull` where it was cloned"
         )
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Whatever HDF5 makes of a damaged file ends as a UserError."""
     try:
-        with h5py.File(path, "r") as file:
-            yield file
+        yield
     except UserError:
         raise
     except OSError as error:
@@ -240,7 +234,7 @@ def demo_names(data: h5py.Group, path: Path) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
-def _check_shapes(demo: h5py.Group, where: str, lacks: tuple[str, ...]) -> tuple[int, tuple[int, int]]:
+def check_shapes(demo: h5py.Group, where: str, lacks: tuple[str, ...]) -> tuple[int, tuple[int, int]]:
     """Number of rows, and height and width of the images."""
     length = len(dataset_at(demo, "actions", where))
     if length == 0:
@@ -272,7 +266,7 @@ def _check_shapes(demo: h5py.Group, where: str, lacks: tuple[str, ...]) -> tuple
 
 
 def _read(demo: h5py.Group, where: str, observed: Observed, lacks: tuple[str, ...], images: bool) -> DemoRecord:
-    _check_shapes(demo, where, lacks)
+    check_shapes(demo, where, lacks)
     there = {field: name for field, (name, _) in VECTORS.items() if field not in lacks}
     vectors = {field: _array(demo, name, where).astype(np.float64) for field, name in there.items()}
     for field, values in vectors.items():

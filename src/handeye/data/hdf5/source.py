@@ -13,7 +13,9 @@ from jaxtyping import Float, UInt8
 from handeye.conventions import image, libero, proprio
 from handeye.conventions.spec import Specs
 from handeye.data.hdf5.demo import DemoRecord
-from handeye.data.hdf5.read import OPTIONAL, FileIndex, find_files, index_file, read_demo, read_frames
+from handeye.data.hdf5.frames import FrameFile
+from handeye.data.hdf5.read import OPTIONAL, FileIndex, find_files, index_file, read_demo
+from handeye.data.opened import OpenFiles
 from handeye.data.source import EpisodeRef, Stored
 from handeye.errors import UserError
 from handeye.types import Episode
@@ -49,6 +51,7 @@ class Hdf5Source:
         )
         self.episodes = tuple(ref for index in indexed for ref in self._refs(index))
         self._headers = {index.path: index.header for index in indexed}
+        self._opened = OpenFiles(FrameFile)
         tasks = [index.task for index in indexed]
         if len(tasks) != len({ref.task for ref in self.episodes}):
             raise UserError(
@@ -87,8 +90,16 @@ class Hdf5Source:
         return record.episode(id=ref.id, task=ref.task, prompt=ref.prompt, source=told)
 
     def frames(self, ref: EpisodeRef, steps: Sequence[int]) -> dict[str, UInt8[np.ndarray, "n H W 3"]]:
-        """Row t of a file observed after its actions was seen before action t + 1, which is step t: the same row."""
-        return read_frames(self._path(ref), ref.where["demo"], steps)
+        """Row t of a file observed after its actions was seen before action t + 1, which is step t: the same row. A
+        compressed file is unpacked by whole chunks all the same."""
+        wanted, back = np.unique(np.asarray(steps, np.int64), return_inverse=True)
+        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < ref.length:
+            raise IndexError(f"{ref.id} has {ref.length} steps, not {wanted[0]} to {wanted[-1]}")
+        with self._opened.use(self._path(ref)) as file:
+            found = file.read(ref.where["demo"], wanted)
+        if np.array_equal(wanted, steps):  # in order and each once: no copy
+            return found
+        return {camera: frames[back] for camera, frames in found.items()}
 
     def stored_vectors(self, ref: EpisodeRef) -> tuple[Float[np.ndarray, "N A"], Float[np.ndarray, "N S"]]:
         record = self.record(ref, images=False)

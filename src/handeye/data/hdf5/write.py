@@ -102,10 +102,7 @@ def _write(group: h5py.Group, demo: DemoRecord) -> None:
     group["rewards"], group["dones"] = demo.rewards, demo.dones
     for ours, name in HDF5_IMAGES.items():
         stored = image.convert(demo.images[ours], source=image.Orientation.UPRIGHT, target=image.Orientation.OPENGL)
-        # A chunk holds the same few rows of many frames, so that each repeats within gzip's 32 kB window: the fixed
-        # camera shrinks to about 9 % (whole frames per chunk: 55 %), the moving one to about 37 % (41 %).
-        rows = max(1, 1536 // (3 * stored.shape[2]))
-        chunks = (min(128, len(demo)), min(rows, stored.shape[1]), *stored.shape[2:])
+        chunks = _chunk(ours, stored.shape)
         group.create_dataset(f"obs/{name}", data=stored, chunks=chunks, compression="gzip", compression_opts=4)
     group.attrs["num_samples"] = len(demo)
     group.attrs["model_file"] = demo.model_file
@@ -113,6 +110,16 @@ def _write(group: h5py.Group, demo: DemoRecord) -> None:
         group.attrs["init_state"] = demo.init_state
     if demo.info:
         group.attrs[INFO] = json.dumps(demo.info, sort_keys=True)
+
+
+def _chunk(camera: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a (T, H, W, 3) dataset. Whoever wants one frame unpacks the chunks that it lies in, so a chunk holds few. Of
+    the wrist's camera, where nothing stays in its place, it holds one. Of the fixed one it holds four, a few rows of
+    each at a time, so that they repeat within gzip's 32 kB window. docs/data/hdf5.md has what other layouts cost."""
+    length, height, width, _ = shape
+    if camera == "wrist":
+        return 1, height, width, 3
+    return min(4, length), min(max(1, (12 << 10) // (3 * width)), height), width, 3
 
 
 @contextmanager

@@ -18,15 +18,18 @@ from handeye.data import pictures
 from handeye.data.lerobot.index import Index, Place, read_index
 from handeye.data.lerobot.info import Info, bad
 from handeye.data.lerobot.keys import JOINTS, SUCCESS
-from handeye.data.lerobot.opened import OpenFiles
 from handeye.data.lerobot.rows import read_rows
 from handeye.data.lerobot.tables import Table
 from handeye.data.lerobot.video import Video
+from handeye.data.opened import OpenFiles
 from handeye.data.source import EpisodeRef, Stored
 from handeye.errors import UserError
 from handeye.types import Episode
 
 T = TypeVar("T")
+
+MOST_VIDEOS = 8
+"""That are open at a time, each with its decoder: both cameras' of a few files."""
 
 MOST_BYTES = 2_000_000_000
 """Of the decoded pictures of one reading: 5,000 steps of two 256 x 256 cameras. A few bytes can declare any size."""
@@ -40,7 +43,7 @@ class LeRobotSource:
         self._sets = {folder.relative_to(root).as_posix(): read_index(folder) for folder in find_sets(root)}
         infos = [index.info for index in self._sets.values()]
         self._tables = OpenFiles(Table)
-        self._videos = OpenFiles(self._open_video)
+        self._videos = OpenFiles(self._open_video, most=MOST_VIDEOS)
         self._filmed = {path: of_file for index in self._sets.values() for path, of_file in _filmed(index).items()}
         height, width = _one(root, "image sizes", {(info.height, info.width) for info in infos})
         self.specs = Specs(action=ACTION, image=replace(libero.IMAGE, height=height, width=width), proprio=PROPRIO)

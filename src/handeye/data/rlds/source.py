@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from handeye.conventions import image, libero
 from handeye.conventions.spec import Specs
 from handeye.data import pictures
+from handeye.data.opened import OpenFiles
 from handeye.data.rlds import tfrecord
 from handeye.data.rlds.features import (
     ACTIONS,
@@ -87,6 +88,7 @@ class RldsSource:
         named = [(folder, entry) for folder in folders for entry in folder.entries]
         self.episodes = tuple(_ref(root, folder, entry) for folder, entry in named)
         self._stored = {ref.id: pair for ref, pair in zip(self.episodes, named, strict=True)}
+        self._files = OpenFiles(FileBytes)
         self._checked: set[str] = set()
         self._places: dict[tuple[str, str], Int64[np.ndarray, "T 2"]] = {}
 
@@ -121,7 +123,7 @@ class RldsSource:
     def _opened(self, ref: EpisodeRef) -> Iterator[tuple[FileBytes, Folder, Entry]]:
         """Nothing is handed out of a record before its checksum was compared, once in each process."""
         folder, entry = self._stored[ref.id]
-        with FileBytes(entry.path) as file:
+        with self._files.use(entry.path) as file:
             if ref.id not in self._checked:
                 tfrecord.check(file, entry.record, entry.where)
                 self._checked.add(ref.id)

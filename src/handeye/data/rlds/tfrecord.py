@@ -38,20 +38,23 @@ class Record:
 
 
 class FileBytes:
-    """A file that is sliced like bytes, without being read whole. Used in a `with`."""
+    """A file that is sliced like bytes, without being read whole. Open until it is closed, or used in a `with`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise bad(str(path), error.strerror or str(error)) from None
+        self.size = self._file.seek(0, 2)
 
     def __enter__(self) -> FileBytes:
-        try:
-            self._file = self.path.open("rb")
-        except OSError as error:
-            raise bad(str(self.path), error.strerror or str(error)) from None
-        self.size = self._file.seek(0, 2)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def __getitem__(self, part: slice) -> bytes:

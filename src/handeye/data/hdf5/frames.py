@@ -1,0 +1,59 @@
+"""Single frames out of a file that stays open: what a loader asks for, from everywhere, thousands of times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from handeye.conventions import image
+from handeye.conventions.libero import HDF5_IMAGES
+from handeye.data.hdf5.read import check_file, check_shapes, damage, dataset_at, group_at, lacking
+
+
+class FrameFile:
+    """An open file. What a demonstration's datasets are is checked once, when it is first looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        check_file(path)
+        with damage(path):
+            # No cache of chunks, which each dataset would have: the next frame that is asked for lies in another one.
+            self._file = h5py.File(path, "r", rdcc_nbytes=0)
+        self._demos: dict[str, dict[str, h5py.Dataset]] = {}
+
+    def read(self, demo: str, rows: Int64[np.ndarray, "n"]) -> dict[str, UInt8[np.ndarray, "n h w 3"]]:
+        """Camera -> upright pictures of these rows, which ascend."""
+        with damage(self.path):
+            if demo not in self._demos:
+                self._demos[demo] = self._checked(demo)
+            stored = {camera: _rows(dataset, rows) for camera, dataset in self._demos[demo].items()}
+        return {
+            camera: image.convert(frames, source=image.Orientation.OPENGL, target=image.Orientation.UPRIGHT)
+            for camera, frames in stored.items()
+        }
+
+    def _checked(self, name: str) -> dict[str, h5py.Dataset]:
+        where, data = f"{self.path}: {name}", group_at(self._file, "data", self.path)
+        demo = group_at(data, name, self.path)
+        check_shapes(demo, where, lacking(dict(data.attrs), self.path))
+        return {ours: dataset_at(demo, f"obs/{theirs}", where) for ours, theirs in HDF5_IMAGES.items()}
+
+    def close(self) -> None:
+        self._demos.clear()
+        self._file.close()
+
+
+def _rows(dataset: h5py.Dataset, rows: Int64[np.ndarray, "n"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """h5py's selection by a list costs more than the pictures; it pays where rows share a compressed chunk."""
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+    if last - first + 1 == len(rows):
+        return np.asarray(dataset[first : last + 1])
+    if dataset.chunks is not None:
+        return np.asarray(dataset[rows])
+    out = np.empty((len(rows), *dataset.shape[1:]), np.uint8)
+    for frame, row in zip(out, rows.tolist(), strict=True):
+        dataset.read_direct(frame, np.s_[row])
+    return out
