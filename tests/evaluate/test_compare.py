@@ -61,7 +61,7 @@ def test_better_and_worse(folder, capsys) -> None:
 def test_in_words(folder, capsys) -> None:
     a, b = folder("a", A), folder("b", BETTER)
     out = told(capsys, a, b)
-    assert f"{b} is better than {a}: +25.0 points [+" in out and "p = 1.9e-06 that there is no difference" in out
+    assert f"{b} is better than {a}: +25.0 points [+" in out and "p = 1.9e-06 against no difference." in out
     assert f"80 shared episodes: 0 only {a} solved, 20 only {b}." in out
     assert "tabletop/0/init20/episode-0/0" in out
 
@@ -103,6 +103,9 @@ def test_other_protocols_are_refused_and_the_difference_is_said_first(folder, ca
     assert comparison["differences"]["blocking"] == ["protocol.replan_steps: chunk | 5"]
     _, found = compared(capsys, a, b, across_protocols=True)
     assert found["comparisons"][0]["method"] == "paired", "the scenes are the same"
+    c = folder("c", A, policy="b")
+    _, found = compared(capsys, b, c, across_protocols=True)
+    assert found["comparisons"][0]["same_policy"] is None, "one policy, but not the same episodes twice"
 
 
 def test_what_no_episode_depends_on_is_no_difference(folder, capsys) -> None:

@@ -167,6 +167,7 @@ def _paired(one: Run, other: Run, margin: float | None) -> Comparison:
     mine, theirs = ([run.results[episode.key] for episode in shared] for run in (one, other))
     sound = [i for i, pair in enumerate(zip(mine, theirs, strict=True)) if "error" not in {r.outcome for r in pair}]
     figures = _early if early else _exact
+    again = same_policy(one, other) and not different_rules(one.identity, other.identity)
 
     def outcomes(results: Sequence[EpisodeResult], errors: bool) -> list[bool]:
         return [errors if result.outcome == "error" else result.outcome == "success" for result in results]
@@ -189,7 +190,7 @@ def _paired(one: Run, other: Run, margin: float | None) -> Comparison:
         discordant=tuple(
             _told_apart(shared[i], mine[i], theirs[i], one, other) for i in sound if _differ(mine[i], theirs[i])
         ),
-        same_policy=_noise(mine, theirs, sound) if same_policy(one, other) else None,
+        same_policy=_noise(mine, theirs, sound) if again else None,
     )
 
 

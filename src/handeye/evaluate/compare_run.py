@@ -157,9 +157,9 @@ def evidence(comparison: Comparison, verdict: Verdict, p_holm: float, alpha: flo
     else:
         lines = [f"{comparison.episodes[0]} and {comparison.episodes[1]} episodes, compared by rate alone."]
     holm = "" if p_holm == figures.p else f", {_p(p_holm)} after Holm"
-    lines.append(f"p = {_p(figures.p)}{holm} that there is no difference.")
+    lines.append(f"p = {_p(figures.p)}{holm} against no difference.")
     if figures.p_equivalent is not None:
-        lines.append(f"p = {_p(figures.p_equivalent)} that it is as large as the margin.")
+        lines.append(f"p = {_p(figures.p_equivalent)} against a difference of the margin or more.")
     if verdict == "equivalent" and p_holm <= alpha:
         lines.append("So there is a difference, but one smaller than the margin.")
     return lines
