@@ -1,0 +1,34 @@
+"""A checkpoint's folder, in our layout or in the one in which others publish theirs. The layout is recognised by what
+lies in the folder; nothing in it chooses what is imported, and no code in it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from handeye.checkpoints import load as ours
+from handeye.checkpoints.load import Checkpoint
+from handeye.checkpoints.manifest import FILE
+from handeye.errors import UserError
+
+LAYOUTS = {"openvla": "handeye.checkpoints.layouts.openvla"}
+"""A module offers `recognises(folder)` and `load(folder, options, device=...)`."""
+
+
+def load(folder: Path, options: Mapping[str, str] | None = None, *, device: str = "cpu") -> Checkpoint:
+    """`options`: what a published layout leaves open, as in `DIR#statistics=NAME`; ours leaves nothing open."""
+    if not (folder / FILE).exists():
+        for name in LAYOUTS.values():
+            layout: Any = import_module(name)
+            if layout.recognises(folder):
+                checkpoint: Checkpoint = layout.load(folder, options or {}, device=device)
+                return checkpoint
+    if options and folder.is_dir():
+        raise UserError(
+            f"{folder} takes no '{next(iter(options))}'.",
+            why=f"only a published checkpoint leaves something open; this folder is none ({', '.join(LAYOUTS)})",
+            fix=f"give {folder} alone",
+        )
+    return ours.load(folder, device=device)
