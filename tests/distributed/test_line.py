@@ -60,7 +60,7 @@ def test_the_end_is_heard() -> None:
 
 
 def test_where_no_memory_can_be_shared_the_connection_carries_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused() -> int:
+    def refused(size: int) -> int:
         raise OSError("no such thing here")
 
     monkeypatch.setattr(line, "_anonymous", refused)

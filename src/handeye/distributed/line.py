@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 SIZE = 16 << 20
-"""Bytes of a block. Only pages that were written to take memory; an observation of two 256 x 256 images is 0.4 MB."""
+"""Bytes of a block, unless said. Only pages that were written to take memory; an observation of two 256 x 256 images is 0.4 MB."""
 
 LARGE = 1 << 12
 """Bytes from which a buffer goes through the block: below that the connection is as quick."""
@@ -36,36 +36,45 @@ class HangUp(BaseException):
 class Block:
     """Anonymous shared memory. It may be given to a process while that is spawned, and at no other time."""
 
-    def __init__(self, file: int | None = None) -> None:
-        self._file = _anonymous() if file is None else file
-        self.bytes = mmap.mmap(self._file, SIZE)
+    def __init__(self, size: int = SIZE, file: int | None = None) -> None:
+        self.size = size
+        self._file = _anonymous(size) if file is None else file
+        self.bytes = mmap.mmap(self._file, size)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (reduction.DupFd(self._file),)
+        return _received, (self.size, reduction.DupFd(self._file))
 
     def close(self) -> None:
         """Both ends of a pair hold the same one until one of them is given away."""
-        if not self.bytes.closed:
-            self.bytes.close()
+        self.bytes.close()
+        self._let_go()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._let_go()  # the map goes with the last array that lies in it
+
+    def _let_go(self) -> None:
+        if self._file >= 0:
             os.close(self._file)
+            self._file = -1
 
 
-def _anonymous() -> int:
+def _anonymous(size: int) -> int:
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("handeye")
     else:  # not Linux: a file that nobody can find, because it was unlinked when it was made
         with tempfile.TemporaryFile() as made:
             file = os.dup(made.fileno())
     try:
-        os.ftruncate(file, SIZE)
+        os.ftruncate(file, size)
     except OSError:
         os.close(file)
         raise
     return file
 
 
-def _received(duplicate: Any) -> Block:
-    return Block(duplicate.detach())
+def _received(size: int, duplicate: Any) -> Block:
+    return Block(size, duplicate.detach())
 
 
 @dataclass(eq=False)
@@ -86,7 +95,7 @@ class Line:
     def send(self, message: object) -> None:
         buffers: list[pickle.PickleBuffer] = []
         block = self.block if self.writes else None
-        content = pickle.dumps(message, protocol=5, buffer_callback=_aside(buffers) if block else None)
+        content = pickle.dumps(message, protocol=5, buffer_callback=_aside(buffers, block.size) if block else None)
         sizes, start = [], 0
         for buffer in buffers:
             assert block is not None
@@ -108,7 +117,8 @@ class Line:
         buffers, start = [], 0
         for size in sizes:
             assert self.block is not None
-            buffers.append(bytearray(self.block.bytes[start : start + size]))
+            with memoryview(self.block.bytes) as whole, whole[start : start + size] as part:
+                buffers.append(bytearray(part))
             start += size
         return pickle.loads(content, buffers=buffers)
 
@@ -129,7 +139,7 @@ class Line:
             self.block.close()
 
 
-def _aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+def _aside(buffers: list[pickle.PickleBuffer], most: int) -> Callable[[pickle.PickleBuffer], bool]:
     """Pickle's callback: false for what was put aside, true for what it should write itself."""
     taken = 0
 
@@ -137,7 +147,7 @@ def _aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer]
         nonlocal taken
         with buffer.raw() as raw:
             size = raw.nbytes
-        if size < LARGE or taken + size > SIZE:
+        if size < LARGE or taken + size > most:
             return True
         taken += size
         buffers.append(buffer)
@@ -146,11 +156,11 @@ def _aside(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer]
     return put
 
 
-def pair(writer: Literal["ours", "theirs"] = "theirs") -> tuple[Line, Line]:
-    """The parent's end, and the one for a process that is about to be spawned."""
+def pair(writer: Literal["ours", "theirs"] = "theirs", size: int = SIZE) -> tuple[Line, Line]:
+    """The parent's end, and the one for a process that is about to be spawned. `size`: bytes of the block."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     try:
-        block = Block()
+        block = Block(size)
     except OSError:  # a limit on the size of files, for one
         block = None
     return Line(ours, block, writes=writer == "ours"), Line(theirs, block, writes=writer == "theirs")
