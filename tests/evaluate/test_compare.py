@@ -118,6 +118,14 @@ def test_what_no_episode_depends_on_is_no_difference(folder, capsys) -> None:
     assert comparison["verdict"] == "better"
 
 
+def test_another_task_of_the_same_number_is_another_experiment(folder) -> None:
+    a, b = folder("a", ["+"]), folder("b", ["+"])
+    (b / "plan.json").write_text((b / "plan.json").read_text().replace('"do 0"', '"do something"'))
+    with pytest.raises(UserError, match="same rules") as refused:
+        run(CompareConfig(runs=(a, b)))
+    assert "task.0.language: do 0 | do something" in refused.value.why
+
+
 def test_another_simulator_is_another_experiment(folder) -> None:
     a, b = folder("a", A), folder("b", BETTER, simulator={"mujoco": "3.2.3"})
     with pytest.raises(UserError, match="same rules") as refused:
@@ -154,6 +162,10 @@ def test_only_what_both_ran_is_compared(folder, capsys) -> None:
     c = folder("c", ["", " " * 40 + "+"])
     with pytest.raises(UserError, match="no finished episode in common"):
         run(CompareConfig(runs=(a, c)))
+    first, second = folder("first", ["++", "  "]), folder("second", ["!!", "++"])
+    for flags in ({"unpaired": True}, {}):
+        with pytest.raises(UserError, match="in common"):
+            run(CompareConfig(runs=(first, second), **flags))
 
 
 def test_errors_are_bounds_and_can_undo_a_verdict(folder, capsys) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from handeye.evaluate import betting, paired
 from handeye.evaluate.paired import NoiseFloor, Pairs
-from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.results import EpisodeResult, Outcome
 from handeye.evaluate.runs import Run
 from handeye.evaluate.sequential import different_scene, rounds
 from handeye.evaluate.statistics import Counts, Interval, clopper_pearson, holm, mean_rate
@@ -106,10 +106,17 @@ def apart(one: Run, other: Run) -> Differences:
 
 
 def different_rules(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Protocol and physics of two plans, as far as an episode depends on them."""
+    """Protocol, physics and tasks of two plans, as far as an episode that both may have depends on them."""
     protocols = [_rules(identity["protocol"], identity["suite"]) for identity in (mine, theirs)]
     physics = [{name: plan["simulator"].get(name) for name in ("mujoco", "arithmetic")} for plan in (mine, theirs)]
-    return (*differences(*protocols, at="protocol"), *differences(*physics, at="simulator"))
+    first, second = ({str(task["index"]): task for task in identity["tasks"]} for identity in (mine, theirs))
+    both = first.keys() & second.keys()
+    tasks = [{index: found[index] for index in both} for found in (first, second)]
+    return tuple(
+        line
+        for name, pair in (("protocol", protocols), ("simulator", physics), ("task", tasks))
+        for line in differences(*pair, at=name)
+    )
 
 
 def _rules(protocol: Mapping[str, Any], suite: str) -> dict[str, Any]:
@@ -168,6 +175,7 @@ def _paired(one: Run, other: Run, margin: float | None) -> Comparison:
     sound = [i for i, pair in enumerate(zip(mine, theirs, strict=True)) if "error" not in {r.outcome for r in pair}]
     figures = _early if early else _exact
     again = same_policy(one, other) and not different_rules(one.identity, other.identity)
+    tasks = tuple(sorted({shared[i].task for i in sound}))
 
     def outcomes(results: Sequence[EpisodeResult], errors: bool) -> list[bool]:
         return [errors if result.outcome == "error" else result.outcome == "success" for result in results]
@@ -180,8 +188,8 @@ def _paired(one: Run, other: Run, margin: float | None) -> Comparison:
         other=other,
         method="paired, stopped early" if early else "paired",
         table=table,
-        counts=(_counts(shared, mine, sound), _counts(shared, theirs, sound)),
-        tasks=tuple(sorted({shared[i].task for i in sound})),
+        counts=(_counts([mine[i] for i in sound], tasks), _counts([theirs[i] for i in sound], tasks)),
+        tasks=tasks,
         episodes=(len(sound), len(sound)),
         left_out=(len(one.results) - len(sound), len(other.results) - len(sound)),
         errors=(_errors(mine), _errors(theirs)),
@@ -215,19 +223,8 @@ def _early(table: Pairs, margin: float | None) -> Figures:
 
 
 def _unpaired(one: Run, other: Run, margin: float | None) -> Comparison:
-    tasks = sorted({r.episode.task for r in one.results.values()} & {r.episode.task for r in other.results.values()})
+    tasks = shared_tasks(one, other)
     mine, theirs = ([result for result in run.results.values() if result.episode.task in tasks] for run in (one, other))
-
-    def counts(results: Sequence[EpisodeResult], errors: Literal["left out", "successes", "failures"]) -> Counts:
-        won, ran = Counter[int](), Counter[int]()
-        for result in results:
-            if result.outcome == "error" and errors == "left out":
-                continue
-            ran[result.episode.task] += 1
-            won[result.episode.task] += result.outcome == "success" or (
-                result.outcome == "error" and errors == "successes"
-            )
-        return [(won[task], ran[task]) for task in tasks]
 
     def figures(first: Counts, second: Counts) -> Figures:
         return Figures(
@@ -237,14 +234,14 @@ def _unpaired(one: Run, other: Run, margin: float | None) -> Comparison:
             p_equivalent=None if margin is None else paired.unpaired_equivalence(first, second, margin),
         )
 
-    valid = (counts(mine, "left out"), counts(theirs, "left out"))
+    valid = (_counts(mine, tasks), _counts(theirs, tasks))
     return Comparison(
         one=one,
         other=other,
         method="unpaired",
         table=None,
         counts=valid,
-        tasks=tuple(tasks),
+        tasks=tasks,
         episodes=(sum(n for _, n in valid[0]), sum(n for _, n in valid[1])),
         left_out=(
             len(one.results) - sum(n for _, n in valid[0]),
@@ -253,21 +250,31 @@ def _unpaired(one: Run, other: Run, margin: float | None) -> Comparison:
         errors=(_errors(mine), _errors(theirs)),
         valid=figures(*valid),
         extremes={
-            "worst": figures(counts(mine, "successes"), counts(theirs, "failures")),
-            "best": figures(counts(mine, "failures"), counts(theirs, "successes")),
+            "worst": figures(_counts(mine, tasks, "success"), _counts(theirs, tasks, "failure")),
+            "best": figures(_counts(mine, tasks, "failure"), _counts(theirs, tasks, "success")),
         },
         discordant=(),
         same_policy=None,
     )
 
 
-def _counts(episodes: Sequence[EpisodeId], results: Sequence[EpisodeResult], sound: Sequence[int]) -> Counts:
-    """Successes and episodes per task, in the order of tasks."""
+def shared_tasks(one: Run, other: Run) -> tuple[int, ...]:
+    """Tasks of which both finished an episode."""
+    first, second = (
+        {result.episode.task for result in run.results.values() if result.outcome != "error"} for run in (one, other)
+    )
+    return tuple(sorted(first & second))
+
+
+def _counts(results: Sequence[EpisodeResult], tasks: Sequence[int], errors: Outcome = "error") -> Counts:
+    """Successes and episodes of each task. `errors`: what an error is taken for; an error is left out."""
     won, ran = Counter[int](), Counter[int]()
-    for index in sound:
-        ran[episodes[index].task] += 1
-        won[episodes[index].task] += results[index].outcome == "success"
-    return [(won[task], ran[task]) for task in sorted(ran)]
+    for result in results:
+        outcome = errors if result.outcome == "error" else result.outcome
+        if outcome != "error":
+            ran[result.episode.task] += 1
+            won[result.episode.task] += outcome == "success"
+    return [(won[task], ran[task]) for task in tasks]
 
 
 def _errors(results: Sequence[EpisodeResult]) -> int:
@@ -302,9 +309,13 @@ def noise_floor(one: Run, again: Run) -> NoiseFloor:
 
 def to_json(comparison: Comparison, verdict: Verdict, p_holm: float) -> dict[str, Any]:
     """All of it, for programs."""
-    counts: Callable[[Counts], dict[str, Any]] = lambda found: {  # noqa: E731
-        str(task): {"successes": s, "episodes": n} for task, (s, n) in zip(comparison.tasks, found, strict=True)
-    }
+    by_task = [
+        {
+            str(task): {"successes": successes, "episodes": episodes}
+            for task, (successes, episodes) in zip(comparison.tasks, counts, strict=True)
+        }
+        for counts in comparison.counts
+    ]
     return {
         "one": str(comparison.one.folder),
         "other": str(comparison.other.folder),
@@ -317,7 +328,7 @@ def to_json(comparison: Comparison, verdict: Verdict, p_holm: float) -> dict[str
         "p_holm": p_holm,
         "table": None if comparison.table is None else asdict(comparison.table),
         "with_errors": {way: asdict(found) for way, found in comparison.extremes.items()},
-        "tasks": {"one": counts(comparison.counts[0]), "other": counts(comparison.counts[1])},
+        "tasks": {"one": by_task[0], "other": by_task[1]},
         "discordant": [{**asdict(found), "episode": found.episode.key} for found in comparison.discordant],
         "same_policy": None if comparison.same_policy is None else asdict(comparison.same_policy),
     }

@@ -68,6 +68,8 @@ def require_comparable(
                 why="one of them could stop early, and then a rate is not what it would have been",
                 fix="compare them episode by episode, or evaluate without --stop-when",
             )
+        if not comparing.shared_tasks(one, other):
+            raise UserError(f"{pair} have no task in common that both finished an episode of.", fix="evaluate the same")
         return
     if differences.blocking and not across:
         raise UserError(
