@@ -18,7 +18,7 @@ class Marking:
     """The baseline `noise`; notes that it was asked, and in which process."""
 
     specs = BLIND
-    identity: Mapping[str, str] = {"name": "noise"}  # noqa: RUF012
+    identity: Mapping[str, str] = {"name": "noise"}
 
     def __init__(self, folder: str, device: str) -> None:
         self._mark, self._noise = Path(folder, f"{device}.asked"), Noise()

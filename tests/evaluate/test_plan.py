@@ -11,6 +11,7 @@ import pytest
 from handeye.errors import UserError
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.plan import make
+from handeye.evaluate.worker import WorkerConfig, runner
 from handeye.policy.scripted import Noise
 from handeye.protocols.protocol import differences
 from handeye.sim import lapack
@@ -91,3 +92,20 @@ def test_conventions_must_agree(spec: str, change: dict[str, Any], says: str, re
     reacher.specs = replace(reacher.specs, **{spec: other})
     with pytest.raises(UserError, match=says):
         make(config(), reacher)
+
+
+def test_a_worker_with_another_simulator_refuses(reacher: Any) -> None:
+    plan = make(config(), reacher)
+    worker = WorkerConfig(
+        tasks=plan.tasks,
+        protocol=plan.protocol,
+        sim=plan.sim,
+        cameras=plan.cameras,
+        videos="none",
+        surroundings=plan.surroundings,
+    )
+    runner(worker, print)
+    elsewhere = {**plan.surroundings, "numpy": "1.26.4"}
+    with pytest.raises(UserError, match="is not the plan's") as refused:
+        runner(replace(worker, surroundings=elsewhere), print)
+    assert "numpy: 1.26.4 | " in refused.value.why

@@ -132,8 +132,8 @@ def _measure(config: BenchEvalConfig, plan: Plan, policy: Timed, ways: list[Way]
             protocol=plan.protocol,
             sim=plan.sim,
             cameras=plan.cameras,
-            out=Path("unused"),  # no videos
             videos="none",
+            surroundings=plan.surroundings,
         ),
         policy=policy,
         workers=workers,
@@ -142,7 +142,7 @@ def _measure(config: BenchEvalConfig, plan: Plan, policy: Timed, ways: list[Way]
         memory=10**11,
         batch=config.batch,
         wait=config.wait_ms / 1000,
-        done=lambda result: results.update({result.episode.key: result}),
+        done=lambda result, film: results.update({result.episode.key: result}),
         meanwhile=lambda use: None,
     )
 

@@ -14,6 +14,7 @@ from handeye.conventions.spec import Specs, require_same
 from handeye.errors import UserError
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.sequential import Rule, order
+from handeye.evaluate.surroundings import surroundings
 from handeye.evaluate.video import CAMERA
 from handeye.protocols.presets import protocol as preset
 from handeye.protocols.protocol import Protocol, differences
@@ -68,6 +69,9 @@ class Plan:
     sim: SimConfig
     simulator: Mapping[str, Any]
     """What simulates and, if the policy looks, what draws."""
+
+    surroundings: Mapping[str, Any]
+    """Of the simulator, as a worker must find them."""
 
     versions: Mapping[str, Any]
     rule: Rule | None = None
@@ -180,14 +184,15 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
     rule = None if config.stop_when is None else Rule.parse(config.stop_when)
     filmed = () if config.videos == "none" else (CAMERA,)
     rendered = tuple(dict.fromkeys((*(cameras or ()), *filmed)))
-    physics, drawn = _simulator(config, draws=bool(rendered))
     sim = SimConfig(
         camera_size=size,
         cameras=rendered,
         arithmetic=config.arithmetic,
-        backend=drawn.get("backend", config.backend),
+        backend=config.backend,
         allow_mujoco=config.allow_mujoco,
     )
+    around = surroundings(config.suite, sim)
+    sim = replace(sim, backend=around["drawing"].get("backend", config.backend))
     described = _describe(config.policy, policy)
     origin = provenance(("numpy", "mujoco", "torch") if described.get("manifest") else ("numpy", "mujoco"))
     return Plan(
@@ -200,11 +205,12 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         cameras=cameras,
         sim=sim,
         simulator={
-            **physics,
+            **around["physics"],
             "arithmetic": config.arithmetic,
             "cameras": list(cameras or ()),
-            **(drawn if cameras else {}),  # a video alone changes no outcome
+            **(around["drawing"] if cameras else {}),  # a video alone changes no outcome
         },
+        surroundings=around,
         versions={"handeye": origin["handeye"], **origin["packages"]},
         rule=rule,
         part=config.part(),
@@ -232,20 +238,6 @@ def _initial_states(config: EvaluateConfig, tasks: tuple[Task, ...]) -> tuple[in
             fix="ask for fewer with --episodes or --initial-states",
         )
     return tuple(range(first, end))
-
-
-def _simulator(config: EvaluateConfig, *, draws: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The physics engine, the kernels behind its controller, and the graphics library if anything is drawn. The fake
-    suite needs none of them."""
-    if config.suite == "fake":
-        return {}, {}
-    from handeye.sim import lapack, rendering, versions
-
-    physics = {**versions.require(allow=config.allow_mujoco), "algebra": lapack.library().note}
-    if not draws:
-        return physics, {}
-    chosen = rendering.choice(config.backend)
-    return physics, {"backend": chosen.backend, "renderer": chosen.renderer}
 
 
 def _camera_size(protocol: Protocol, policy: DeclaredPolicy | None) -> int:

@@ -13,6 +13,7 @@ from typing import runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from handeye.errors import UserError
 from handeye.evaluate.video import EVERY, Film
 from handeye.protocols.protocol import Protocol
 from handeye.types import Env, EpisodeId, Observation
@@ -132,6 +133,12 @@ def _executable(actions: Float[np.ndarray, "T A"], protocol: Protocol) -> Float[
     if not np.isfinite(actions).all():
         raise ValueError(f"the policy answered with numbers that are not finite: {actions.tolist()}")
     count = len(actions) if protocol.replan_steps == "chunk" else protocol.replan_steps
+    if len(actions) < count:
+        raise UserError(
+            f"The policy answers with {len(actions)} actions.",
+            why=f"protocol {protocol.name} executes {count} of each answer",
+            fix="use a protocol that replans more often, or handeye-2026, which executes what there is",
+        )
     return actions[:count].astype(np.float64)
 
 

@@ -25,7 +25,7 @@ from handeye.evaluate.scheduler import Scheduler
 from handeye.evaluate.sequential import Decision
 from handeye.evaluate.summary import SUMMARY, median_steps, rate_of, summarise
 from handeye.evaluate.worker import WorkerConfig
-from handeye.records import append_line, provenance, write_json
+from handeye.records import append_line, provenance, write_bytes, write_json
 from handeye.types import EpisodeId
 
 MOST_FAILURES = 40
@@ -79,7 +79,9 @@ def _run(
     decision: Decision | None = None
     with shown(plan.suite, len(plan.own), before, found, partial(_device, policy)) as progress:
 
-        def done(result: EpisodeResult) -> None:
+        def done(result: EpisodeResult, film: bytes | None) -> None:
+            if film is not None:
+                write_bytes(video.path(out, result.episode), film)
             results.append(out, result)
             found[result.episode.key] = result
             progress.ended()
@@ -95,8 +97,8 @@ def _run(
             protocol=plan.protocol,
             sim=plan.sim,
             cameras=plan.cameras,
-            out=out,
             videos=config.videos,
+            surroundings=plan.surroundings,
         )
         use = Scheduler(
             config=worker,

@@ -17,10 +17,8 @@ from jaxtyping import Float32
 from handeye.distributed.crew import Crew
 from handeye.distributed.desk import Desk, Use
 from handeye.distributed.jobs import Finished
-from handeye.errors import UserError
 from handeye.evaluate.results import EPISODES, EpisodeResult
-from handeye.evaluate.rollout import Rollout
-from handeye.evaluate.worker import Question, WorkerConfig, runner
+from handeye.evaluate.worker import Played, Question, WorkerConfig, runner
 from handeye.types import EpisodeId, Policy
 
 
@@ -48,8 +46,8 @@ class Scheduler:
     enough: Callable[[], bool] = lambda: False
     """True: begin no more."""
 
-    done: Callable[[EpisodeResult], None]
-    """Called with each episode's result. What it raises stops the run."""
+    done: Callable[[EpisodeResult, bytes | None], None]
+    """Called with each episode's result and its video, if there is one. What it raises stops the run."""
 
     meanwhile: Callable[[Use | None], None]
     """Called about once a second; hears how busy the policy is."""
@@ -61,9 +59,9 @@ class Scheduler:
         self._desk = None
         if self.policy is not None:
             policies = getattr(self.policy, "replicas", [self.policy])
-            answerers = [partial(self._answer, policy) for policy in policies]
+            answerers = [partial(answer, policy) for policy in policies]
             self._desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=_prompt)
-        self._crew = Crew[EpisodeId, Rollout](
+        self._crew = Crew[EpisodeId, Played](
             make=runner,
             setup=self.config,
             workers=self.workers,
@@ -110,32 +108,19 @@ class Scheduler:
         self._running.add(best)
         return best
 
-    def _answer(self, policy: Policy, questions: Sequence[Question]) -> list[Float32[np.ndarray, "T A"]]:
-        if begun := [question.begins for question in questions if question.begins is not None]:
-            policy.reset(begun)
-        chunks = policy.act([question.observation for question in questions])
-        protocol = self.config.protocol
-        if protocol.replan_steps != "chunk" and (short := min(len(c.actions) for c in chunks)) < protocol.replan_steps:
-            raise UserError(
-                f"The policy answers with {short} actions.",
-                why=f"protocol {protocol.name} executes {protocol.replan_steps} of each answer",
-                fix="use a protocol that replans more often, or handeye-2026, which executes what there is",
-            )
-        return [chunk.actions for chunk in chunks]
-
-    def _end(self, finished: Finished[EpisodeId, Rollout]) -> None:
+    def _end(self, finished: Finished[EpisodeId, Played]) -> None:
         self._running.discard(finished.job)
-        rollout = finished.result
         timing = {
             "seconds": round(finished.last.seconds, 3),
             "waited": round(finished.last.waited, 3),
             "worker": finished.last.worker,
             "tries": finished.tries,
         }
-        if rollout is None:
+        if finished.result is None:
             assert finished.error is not None
-            self.done(EpisodeResult.broken(finished.job, finished.error, timing))
+            self.done(EpisodeResult.broken(finished.job, finished.error, timing), None)
             return
+        rollout = finished.result.rollout
         timing |= {f"cpu_{name}": round(seconds, 6) for name, seconds in rollout.cpu.items()}
         self.done(
             EpisodeResult(
@@ -149,8 +134,17 @@ class Scheduler:
                 hashes=rollout.hashes,
                 error=None,
                 timing=timing,
-            )
+            ),
+            finished.result.film,
         )
+
+
+def answer(policy: Policy, questions: Sequence[Question]) -> list[Float32[np.ndarray, "T A"]]:
+    """All at once."""
+    if begun := [question.begins for question in questions if question.begins is not None]:
+        policy.reset(begun)
+    chunks = policy.act([question.observation for question in questions])
+    return [chunk.actions for chunk in chunks]
 
 
 def _prompt(question: Question) -> str:

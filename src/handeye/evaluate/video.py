@@ -1,4 +1,4 @@
-"""Frames of an episode -> a video of it, whole or absent."""
+"""Frames of an episode -> a video of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from handeye.film import encode
-from handeye.records import write_bytes
 from handeye.types import EpisodeId, Observation
 
 CAMERA = "agentview"
@@ -27,8 +26,8 @@ class Film:
     def add(self, observation: Observation) -> None:
         self.frames.append(observation.images[CAMERA])
 
-    def save(self, path: Path) -> None:
-        write_bytes(path, encode(self.frames, frames_per_second=FRAMES_PER_SECOND))
+    def encoded(self) -> bytes:
+        return encode(self.frames, frames_per_second=FRAMES_PER_SECOND)
 
 
 def path(out: Path, episode: EpisodeId) -> Path:

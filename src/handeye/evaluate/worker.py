@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from handeye.errors import UserError
 from handeye.evaluate import video
 from handeye.evaluate.config import Videos
 from handeye.evaluate.rollout import Mind, Rollout, roll_out
-from handeye.protocols.protocol import Protocol
+from handeye.evaluate.surroundings import surroundings
+from handeye.protocols.protocol import Protocol, differences
 from handeye.sim import suites
 from handeye.sim.config import SimConfig
 from handeye.sim.suites import Task
@@ -33,8 +34,18 @@ class WorkerConfig:
     cameras: tuple[str, ...] | None
     """What the policy looks through; None: the expert acts, inside the worker."""
 
-    out: Path
     videos: Videos
+    surroundings: Mapping[str, Any]
+    """Versions and libraries of the simulator that the plan is about; the worker's must be the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What a worker sends home."""
+
+    rollout: Rollout
+    film: bytes | None
+    """An mp4, if one was asked for of such an episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +123,13 @@ class Insider:
         return "; ".join(filter(None, [self._expert.note, again]))
 
 
-def runner(config: WorkerConfig, ask: Ask) -> Callable[[EpisodeId], Rollout]:
+def runner(config: WorkerConfig, ask: Ask) -> Callable[[EpisodeId], Played]:
     """For a crew: runs an episode, and keeps its task's environment for the next one."""
+    _require_surroundings(config)
     tasks = {task.index: task for task in config.tasks}
     kept: dict[int, Env] = {}
 
-    def run(episode: EpisodeId) -> Rollout:
+    def run(episode: EpisodeId) -> Played:
         if episode.task not in kept:
             for env in kept.values():
                 env.close()
@@ -127,8 +139,18 @@ def runner(config: WorkerConfig, ask: Ask) -> Callable[[EpisodeId], Rollout]:
         mind: Mind = Insider(env) if config.cameras is None else Distant(ask, config.cameras)
         film = None if config.videos == "none" else video.Film()
         rollout = roll_out(env, episode, mind, config.protocol, film=film)
-        if film is not None and (config.videos == "all" or not rollout.success):
-            film.save(video.path(config.out, episode))
-        return rollout
+        wanted = film is not None and (config.videos == "all" or not rollout.success)
+        return Played(rollout=rollout, film=film.encoded() if wanted and film is not None else None)
 
     return run
+
+
+def _require_surroundings(config: WorkerConfig) -> None:
+    """A worker may be on another machine than the plan was made on."""
+    here = surroundings(config.tasks[0].suite, config.sim)
+    if differing := list(differences(config.surroundings, here)):
+        raise UserError(
+            f"The simulator on {platform.node()} is not the plan's.",
+            why="plan | there: " + "; ".join(differing),
+            fix="install the same versions there, or leave that machine out",
+        )
