@@ -317,8 +317,8 @@ def from_torch(tensors: Mapping[str, Tensor], config: pi05.Config, *, what: str)
 
 
 def to_torch(state: Mapping[str, Tensor], config: pi05.Config) -> dict[str, Tensor]:
-    """What openpi's loader takes, which insists on the head that it never uses: zeros. Beside it the file's metadata must
-    say that the table has two names (`TORCH_METADATA`)."""
+    """What openpi's loader takes, which insists on the head that it never uses: zeros. The file's metadata must say that
+    the table has two names (`TORCH_METADATA`)."""
     tensors = {torch_name(name): tensor for name, tensor in state.items()}
     table = tensors[TABLE]
     return {**tensors, DEAD: torch.zeros(len(table), config.expert.width, dtype=table.dtype)}
