@@ -45,9 +45,9 @@ def read_json(path: Path, *, what: str) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.", why=f"it should be {what}", fix="check the path") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} cannot be read as {what}.", why=str(error), fix="check the path, or make it again"
+            f"{path} cannot be read as {what}.", why=_not_json(error), fix="check the path, or make it again"
         ) from None
 
 
@@ -77,13 +77,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             values.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path} line {number} is not JSON.",
-                why=str(error),
+                why=_not_json(error),
                 fix="the file was edited or damaged: restore it, or delete that line",
             ) from None
     return values
+
+
+def _not_json(error: Exception) -> str:
+    return "its JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _ends_with_newline(path: Path) -> bool:

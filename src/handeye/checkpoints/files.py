@@ -55,7 +55,9 @@ def read_pt(path: Path) -> Any:
             why=f"unpickling it would use {named[1]}" if named else str(error).splitlines()[0],
             fix="save its state_dict alone, or convert it to safetensors where it was made",
         ) from None
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, NotImplementedError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a torn pickle can raise in torch's unpickler: it has no other effect
         raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
 
 

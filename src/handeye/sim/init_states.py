@@ -63,10 +63,14 @@ def save(path: Path, states: States) -> None:
 def load(path: Path) -> States:
     """Of a file that `save` wrote."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            states = file["states"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        _refuse(path, str(error))
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if max(len(content), *(member.file_size for member in archive.infolist())) > _LARGEST:
+                raise ValueError(f"more than {_LARGEST} bytes are far more than initial states need")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            states = np.asarray(file["states"])
+    except Exception as error:  # NumPy's reader has its own parsers, and each of them its own exceptions
+        _refuse(path, str(error) or type(error).__name__)
     return _rows(states, path)
 
 

@@ -104,6 +104,8 @@ def _zip_member(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -
         _refuse(archive, f"{info.filename} is a link or a device, not a file")
     if "\\" in info.orig_filename:  # zipfile turns them into slashes on Windows only
         _refuse(archive, f"{info.orig_filename!r} would be written outside the folder")
+    if info.header_offset < 0:
+        _refuse(archive, f"its list of members says that {info.filename} begins before the file")
     return _Member(info.filename, info.file_size, info.compress_size, lambda: opened.open(info))
 
 

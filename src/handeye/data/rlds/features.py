@@ -129,10 +129,7 @@ def require_libero(features: Mapping[str, Leaf], path: Path) -> None:
 def _read(path: Path, what: str) -> dict[str, Any]:
     if path.is_file() and path.stat().st_size > MOST_JSON:
         raise bad(str(path), f"it has {path.stat().st_size} bytes; {what} has a few thousand")
-    try:
-        said = read_json(path, what=what)
-    except RecursionError:
-        raise bad(str(path), "its JSON is nested too deeply") from None
+    said = read_json(path, what=what)
     if not isinstance(said, dict):
         raise bad(str(path), "it is not a JSON object")
     return said
