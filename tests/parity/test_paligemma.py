@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from handeye.checkpoints.layouts import openpi
+from handeye.checkpoints.layouts import openpi_names
 from handeye.checkpoints.npz import read_npz
 from handeye.models import paligemma
 
@@ -67,7 +67,7 @@ def golden(goldens: Path) -> Golden:
     folder = goldens / "pi05" / "paligemma_tiny"
     said = json.loads((folder / "config.json").read_text())
     tree = {name.removeprefix("params/"): array for name, array in read_npz(folder / "paligemma_tiny.npz").items()}
-    config = openpi.config_of(tree, what="paligemma_tiny")
+    config = openpi_names.config_of(tree, what="paligemma_tiny")
     llm, img = said["llm"], said["img"]
     assert (config.language.width, config.language.depth, config.language.mlp) == (
         llm["width"],
@@ -86,7 +86,7 @@ def golden(goldens: Path) -> Golden:
         img["patch_size"][0],
     )
     model = paligemma.Model(config)
-    model.load_state_dict(openpi.from_tree(tree, config, what="paligemma_tiny"))
+    model.load_state_dict(openpi_names.from_tree(tree, config, what="paligemma_tiny"))
     return Golden(folder, said, model.eval(), load(folder / "inputs.npz"), load(folder / "outputs.npz"))
 
 
@@ -143,7 +143,7 @@ def test_gradients(golden: Golden, count: Count, pictures: str) -> None:
     model.zero_grad(set_to_none=True)
     model.loss(golden.batch(pictures))[0].backward()
     said = json.loads((golden.folder / "training.json").read_text())[f"grad_norms_{pictures}"]
-    ours = openpi.to_tree({name: p.grad for name, p in model.named_parameters()}, model.config)
+    ours = openpi_names.to_tree({name: p.grad for name, p in model.named_parameters()}, model.config)
     model.zero_grad(set_to_none=True)
     assert set(ours) == set(said["per_array"])
     for key, norm in said["per_array"].items():

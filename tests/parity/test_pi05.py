@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from handeye.checkpoints.layouts import openpi
+from handeye.checkpoints.layouts import openpi_names
 from handeye.checkpoints.npz import read_npz
 from handeye.models import pi05
-from handeye.models.gemma import attend, blocks, in_bfloat16, positions
+from handeye.models.gemma import attend, blocks, positions
 
 pytestmark = pytest.mark.goldens
 Count = Callable[[str, int], None]
@@ -41,10 +41,10 @@ def golden(goldens: Path, request: pytest.FixtureRequest) -> Golden:
     folder = goldens / "pi05" / request.param
     said = json.loads((folder / "config.json").read_text())
     tree = read_npz(folder / "params.npz")
-    config = openpi.config_of(tree, what=request.param, chunk=said["action_horizon"])
+    config = openpi_names.config_of(tree, what=request.param, chunk=said["action_horizon"])
     _same_sizes(config, said)
     model = pi05.Model(config)
-    model.load_state_dict(openpi.from_tree(tree, config, what=request.param))
+    model.load_state_dict(openpi_names.from_tree(tree, config, what=request.param))
     inputs = {name: torch.from_numpy(value) for name, value in load(folder / "inputs.npz").items()}
     batch = {
         "prompt": inputs["tokenized_prompt"].long(),
@@ -193,7 +193,7 @@ def test_gradients(golden: Golden, count: Count) -> None:
     loss.backward()
     state = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    ours = openpi.to_tree(state, model.config)
+    ours = openpi_names.to_tree(state, model.config)
     said = json.loads((golden.folder / "grad_norms.json").read_text())
     assert set(ours) == set(said["per_array"])
     total = sum(x.double().square().sum().item() for x in ours.values()) ** 0.5
@@ -210,9 +210,10 @@ def test_gradients(golden: Golden, count: Count) -> None:
 @torch.no_grad()
 def test_bfloat16_is_near(golden: Golden, count: Count) -> None:
     """Not equal: the reference's own two precisions differ by as much."""
-    model = pi05.Model(golden.model.config)
+    model = pi05.Model(replace(golden.model.config, dtype="bfloat16"))
     model.load_state_dict(golden.model.state_dict())
-    in_bfloat16(model)
+    kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    assert set(kinds.values()) == {torch.bfloat16, torch.float32}
     given, batch = golden.inputs, golden.batch
     count(
         "bfloat16 values",

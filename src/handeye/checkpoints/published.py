@@ -13,7 +13,7 @@ from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE
 from handeye.errors import UserError
 
-LAYOUTS = {"openvla": "handeye.checkpoints.layouts.openvla"}
+LAYOUTS = {"openvla": "handeye.checkpoints.layouts.openvla", "openpi": "handeye.checkpoints.layouts.openpi"}
 """A module offers `recognises(folder)` and `load(folder, options, device=...)`."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ LONGEST_WAVE = 10_000.0
 HIDDEN = -2.3819763e38
 """Added to the logit of what may not be seen. Not infinity: a row that sees nothing at all (padding) must stay finite,
 because its values are multiplied by zero elsewhere."""
+
+Dtype = Literal["float32", "bfloat16"]
+"""What a model computes in."""
 
 Cache = list[tuple[Tensor, Tensor]]
 """Per layer: keys (after rotation) and values, (B, S, K, H)."""
@@ -172,12 +176,15 @@ def positions(there_BT: Tensor) -> Tensor:
     return there_BT.long().cumsum(1) - 1
 
 
-def in_bfloat16(model: nn.Module) -> nn.Module:
-    """Every weight in bfloat16, but for those that openpi keeps in single precision (gemma_pytorch.py:71-82)."""
+def precision(name: str, dtype: Dtype) -> torch.dtype:
+    """Of one tensor of a model that computes in `dtype`: norms, the patch embedding and what touches actions stay in
+    single precision, as openpi keeps them (gemma_pytorch.py:71-82)."""
+    return torch.float32 if any(fnmatch.fnmatchcase(name, pattern) for pattern in SINGLE) else getattr(torch, dtype)
+
+
+def set_precision(model: nn.Module, dtype: Dtype) -> None:
     for name, parameter in model.named_parameters():
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in SINGLE):
-            parameter.data = parameter.data.to(torch.bfloat16)
-    return model
+        parameter.data = parameter.data.to(precision(name, dtype))
 
 
 SINGLE = (

@@ -17,7 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from handeye.models.gemma import GEMMA_2B, VOCABULARY, Gemma, GemmaConfig, attend, blocks, initialise, positions
+from handeye.models.gemma import (
+    GEMMA_2B,
+    VOCABULARY,
+    Dtype,
+    Gemma,
+    GemmaConfig,
+    attend,
+    blocks,
+    initialise,
+    positions,
+    set_precision,
+)
 from handeye.models.siglip import SO400M, Siglip, SiglipConfig
 
 
@@ -28,6 +39,9 @@ class Config:
     vision: SiglipConfig = SO400M
     language: GemmaConfig = GEMMA_2B
     vocabulary: int = VOCABULARY
+    dtype: Dtype = "float32"
+    """What it computes in, but for norms and the patch embedding."""
+
     count: Literal["present", "all"] = "present"
     """What takes a position. `all`: absent frames and padding too, as big_vision trains; then training and its own
     decoder disagree where frames are absent."""
@@ -43,6 +57,7 @@ class Model(nn.Module):
         self.config = config
         self.vision = Siglip(config.vision, config.language.width)
         self.language = Gemma(config.language, vocabulary=config.vocabulary)
+        set_precision(self, config.dtype)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""

@@ -25,12 +25,14 @@ from handeye.models.gemma import (
     GEMMA_2B,
     GEMMA_300M,
     VOCABULARY,
+    Dtype,
     Gemma,
     GemmaConfig,
     attend,
     blocks,
     initialise,
     positions,
+    set_precision,
 )
 from handeye.models.siglip import SO400M, Siglip, SiglipConfig
 
@@ -61,6 +63,9 @@ class Config:
 
     steps: int = 10
     """Of denoising."""
+
+    dtype: Dtype = "float32"
+    """What it computes in, but for norms and what touches actions. openpi acts in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Model(nn.Module):
         else:
             self.state_proj = nn.Linear(A, D)
             self.action_time_mlp_in, self.action_time_mlp_out = nn.Linear(2 * D, D), nn.Linear(D, D)
+        set_precision(self, config.dtype)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""

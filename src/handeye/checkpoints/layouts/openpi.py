@@ -1,332 +1,247 @@
-"""The names and shapes of openpi's and big_vision's weights, and ours, in both directions.
+"""pi0 and pi0.5 as openpi publishes and saves them, read as they lie there.
 
-Three layouts hold the same numbers:
+    params/                                 weights: an Orbax directory (JAX)
+    model.safetensors                       or openpi's PyTorch model
+    assets/<asset>/norm_stats.json          statistics of state and actions
+    paligemma_tokenizer.model               put there by hand; openpi keeps it in its own cache, which is looked in too
 
-    tree     JAX: one array per parameter with all layers stacked. big_vision's `.npz` and openpi's Orbax directories.
-    torch    openpi's PyTorch `model.safetensors`: a tensor per layer, as ours, under other names.
-    ours     the state dict of `handeye.models.pi05` or `handeye.models.paligemma`.
-
-A tree is a flat mapping from paths (`PaliGemma/llm/layers/mlp/linear`) to tensors; the reading half alone starts at
-`img/` and `llm/`. Every conversion checks names, shapes and types both ways.
+What the folder does not say is an option, `DIR#chunk=10,precision=fp32`, or the value of openpi's own LIBERO
+configuration, which is said aloud.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from handeye.checkpoints.load import check_keys
-from handeye.errors import UserError
-from handeye.models import paligemma, pi05
-from handeye.models.gemma import GemmaConfig
-from handeye.models.siglip import SiglipConfig
+from handeye.checkpoints.files import read_tensors
+from handeye.checkpoints.layouts import openpi_names as names
+from handeye.checkpoints.load import Checkpoint, assign
+from handeye.checkpoints.manifest import Manifest, describe
+from handeye.checkpoints.orbax import ITEM, is_orbax, read_orbax
+from handeye.console import say
+from handeye.conventions import libero
+from handeye.conventions.plain import to_plain
+from handeye.data.pipeline.published import openpi_pipeline
+from handeye.data.pipeline.vocabulary import Vocabulary
+from handeye.data.statistics import Statistics, from_norm_stats
+from handeye.errors import UserError, unknown
+from handeye.models import pi05
+from handeye.models.gemma import Dtype, precision
+from handeye.records import read_json
 
-Config = paligemma.Config | pi05.Config
-Tree = Mapping[str, Tensor]
-VLM = "PaliGemma/"
-"""Where the reading half is in a tree of pi0 or pi0.5. The action expert is there too: see `of_expert`."""
+WEIGHTS, ASSETS, STATISTICS = "model.safetensors", "assets", "norm_stats.json"
+TOKENIZER = "paligemma_tokenizer.model"
+CAMERA_SIZE = 256
+"""At which openpi renders LIBERO (openpi examples/libero/main.py)."""
 
-DEAD = "paligemma_with_expert.gemma_expert.lm_head.weight"
-"""openpi's PyTorch model has this output head and never uses it: random numbers (openpi gemma_pytorch.py:57-58)."""
+CHUNK = {"pi05": 10, "pi0": 50}
+"""action_horizon of pi05_libero and pi0_libero (openpi training/config.py:651-763)."""
 
-TABLE = "paligemma_with_expert.paligemma.lm_head.weight"
-TABLE_TOO = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
-"""The table of tokens has two names there and is stored once, under the first."""
-
-
-def of_expert(key: str) -> bool:
-    """Whether a key of a tree is the action expert's: below llm/, with a component that ends in `_1`. SigLIP has such
-    components as well (LayerNorm_1)."""
-    parts = key.removeprefix(VLM).split("/")
-    return parts[0] == "llm" and any(part.endswith("_1") for part in parts)
-
-
-# ---- tree <-> ours ---------------------------------------------------------------------------------------------------
+PRECISIONS: Mapping[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16"}
 
 
-@dataclass(frozen=True)
-class Form:
-    """How one layer's part of an array becomes one of our tensors, and back. `heads` is only needed on the way back."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may follow the folder."""
 
-    into: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor, int], Tensor]
+    chunk: str = ""
+    """Actions per answer, as trained; else that of openpi's LIBERO configuration."""
 
+    state: str = "no"
+    """pi0.5: `yes` if it was trained with the state in its prompt; pi05_libero was not."""
 
-SAME = Form(lambda x: x, lambda x, _: x)
-DENSE = Form(lambda x: x.T, lambda x, _: x.T)  # (in, out)
-HEADS = Form(  # (heads, in, head width)
-    lambda x: x.transpose(1, 2).flatten(0, 1), lambda x, heads: x.unflatten(0, (heads, -1)).transpose(1, 2)
-)
-INNER_HEADS = Form(lambda x: x.flatten(1).T, lambda x, heads: x.T.unflatten(1, (heads, -1)))  # (in, heads, head width)
-OUT = Form(lambda x: x.flatten(0, 1).T, lambda x, heads: x.T.unflatten(0, (heads, -1)))  # (heads, head width, out)
-HEAD_BIAS = Form(lambda x: x.flatten(), lambda x, heads: x.unflatten(0, (heads, -1)))  # (heads, head width)
-CONVOLUTION = Form(lambda x: x.permute(3, 2, 0, 1), lambda x, _: x.permute(2, 3, 1, 0))  # (H, W, in, out)
-POSITION = Form(lambda x: x[0], lambda x, _: x[None])
+    asset: str = ""
+    """Which statistics, where assets/ has several: `physical-intelligence/libero`."""
 
+    tokenizer: str = ""
+    """The file of PaliGemma's tokenizer."""
 
-@dataclass(frozen=True)
-class Rule:
-    """One array of a tree and our tensors in it."""
+    precision: str = "bf16"
+    """What it computes in, `bf16` as in openpi, or `fp32`."""
 
-    key: str
-    names: tuple[str, ...]
-    """Several: the array is stacked once more, after the layers. With `{}` for the layer where layers are stacked."""
+    steps: str = "10"
+    """Of denoising."""
 
-    form: Form
-    heads: int = 0
-    layers: int = 0
-    """Stacked on the first axis; 0: not stacked."""
+    heads: str = ""
+    """Of the language model, where model.safetensors has a size that was never published."""
 
+    vision_heads: str = ""
+    """Of SigLIP, likewise."""
 
-def rules(config: Config) -> Iterator[Rule]:
-    """Every array of a model's tree, with the prefixes that its kind of tree has."""
-    if isinstance(config, paligemma.Config):
-        yield from _vision_rules("", config.vision)
-        yield from _gemma_rules("", "", "language", config.language, adaptive=False)
-        yield Rule("llm/embedder/input_embedding", ("language.embedding.weight",), SAME)
-        return
-    yield from _vision_rules(VLM, config.vision)
-    yield from _gemma_rules(VLM, "", "language", config.language, adaptive=False)
-    yield Rule(f"{VLM}llm/embedder/input_embedding", ("language.embedding.weight",), SAME)
-    yield from _gemma_rules(VLM, "_1", "expert", config.expert, adaptive=config.kind == "pi05")
-    own = {"pi05": ("time_mlp_in", "time_mlp_out"), "pi0": ("state_proj", "action_time_mlp_in", "action_time_mlp_out")}
-    for name in ("action_in_proj", "action_out_proj", *own[config.kind]):
-        yield Rule(f"{name}/kernel", (f"{name}.weight",), DENSE)
-        yield Rule(f"{name}/bias", (f"{name}.bias",), SAME)
+    def __post_init__(self) -> None:
+        for name, known in (("state", ("yes", "no")), ("precision", tuple(PRECISIONS))):
+            if (value := getattr(self, name)) not in known:
+                raise unknown(f"{name} of an openpi checkpoint", value, known, fix="use one of these")
+        for name in ("chunk", "steps", "heads", "vision_heads"):
+            value = getattr(self, name)
+            if value and not (value.isdecimal() and 1 <= int(value) <= 1000):
+                raise UserError(f"{name}={value} is not possible.", fix="use 1 to 1000")
 
 
-def _vision_rules(prefix: str, vision: SiglipConfig) -> Iterator[Rule]:
-    img, ours = f"{prefix}img", "vision"
-    yield Rule(f"{img}/embedding/kernel", (f"{ours}.patch.weight",), CONVOLUTION)
-    yield Rule(f"{img}/embedding/bias", (f"{ours}.patch.bias",), SAME)
-    yield Rule(f"{img}/pos_embedding", (f"{ours}.position",), POSITION)
-    yield Rule(f"{img}/Transformer/encoder_norm/scale", (f"{ours}.norm.weight",), SAME)
-    yield Rule(f"{img}/Transformer/encoder_norm/bias", (f"{ours}.norm.bias",), SAME)
-    yield Rule(f"{img}/head/kernel", (f"{ours}.head.weight",), DENSE)
-    yield Rule(f"{img}/head/bias", (f"{ours}.head.bias",), SAME)
-    block, layer = f"{img}/Transformer/encoderblock", f"{ours}.layers.{{}}"
-    attention = f"{block}/MultiHeadDotProductAttention_0"
-    parts = [
-        (f"{block}/LayerNorm_0/scale", "norm1.weight", SAME),
-        (f"{block}/LayerNorm_0/bias", "norm1.bias", SAME),
-        (f"{block}/LayerNorm_1/scale", "norm2.weight", SAME),
-        (f"{block}/LayerNorm_1/bias", "norm2.bias", SAME),
-        (f"{block}/MlpBlock_0/Dense_0/kernel", "up.weight", DENSE),
-        (f"{block}/MlpBlock_0/Dense_0/bias", "up.bias", SAME),
-        (f"{block}/MlpBlock_0/Dense_1/kernel", "down.weight", DENSE),
-        (f"{block}/MlpBlock_0/Dense_1/bias", "down.bias", SAME),
-        (f"{attention}/out/kernel", "out.weight", OUT),
-        (f"{attention}/out/bias", "out.bias", SAME),
-    ]
-    for name in ("query", "key", "value"):
-        parts.append((f"{attention}/{name}/kernel", f"{name}.weight", INNER_HEADS))
-        parts.append((f"{attention}/{name}/bias", f"{name}.bias", HEAD_BIAS))
-    for key, name, form in parts:
-        yield Rule(key, (f"{layer}.{name}",), form, vision.heads, vision.depth)
+def recognises(folder: Path) -> bool:
+    if is_orbax(folder) or is_orbax(folder / ITEM):
+        return True
+    return any(name.startswith("paligemma_with_expert.") for name in _header(folder / WEIGHTS))
 
 
-def _gemma_rules(prefix: str, mark: str, ours: str, stack: GemmaConfig, *, adaptive: bool) -> Iterator[Rule]:
-    """`mark` tells the stacks of one tree apart: nothing, then `_1`."""
-    llm, layer, depth = f"{prefix}llm", f"{ours}.layers.{{}}", stack.depth
-    attention, mlp = f"{llm}/layers/attn", f"{llm}/layers/mlp{mark}"
-    yield Rule(f"{attention}/q_einsum{mark}/w", (f"{layer}.query.weight",), HEADS, stack.heads, depth)
-    pair = (f"{layer}.key.weight", f"{layer}.value.weight")
-    yield Rule(f"{attention}/kv_einsum{mark}/w", pair, HEADS, stack.kv_heads, depth)
-    yield Rule(f"{attention}/attn_vec_einsum{mark}/w", (f"{layer}.out.weight",), OUT, stack.heads, depth)
-    yield Rule(f"{mlp}/gating_einsum", (f"{layer}.gate.weight", f"{layer}.up.weight"), DENSE, 0, depth)
-    yield Rule(f"{mlp}/linear", (f"{layer}.down.weight",), DENSE, 0, depth)
-    norms = [
-        (f"{llm}/layers/pre_attention_norm{mark}", f"{layer}.attention_norm", depth),
-        (f"{llm}/layers/pre_ffw_norm{mark}", f"{layer}.mlp_norm", depth),
-        (f"{llm}/final_norm{mark}", f"{ours}.norm", 0),
-    ]
-    for key, name, layers in norms:
-        if adaptive:
-            yield Rule(f"{key}/Dense_0/kernel", (f"{name}.modulation.weight",), DENSE, 0, layers)
-            yield Rule(f"{key}/Dense_0/bias", (f"{name}.modulation.bias",), SAME, 0, layers)
-        else:
-            yield Rule(f"{key}/scale", (f"{name}.scale",), SAME, 0, layers)
-
-
-def from_tree(tree: dict[str, Tensor], config: Config, *, what: str) -> dict[str, Tensor]:
-    """Our state dict. Arrays leave `tree` as they are converted, so memory is needed once and for one array twice."""
-    check_keys({k: str(s) for k, s in tree_shapes(config).items()}, _shapes(tree), what=what)
-    state = {}
-    for rule in rules(config):
-        array = tree.pop(rule.key)
-        layers = list(array) if rule.layers else [array]
-        for index, layer in enumerate(layers):
-            for name, part in zip(rule.names, layer if len(rule.names) > 1 else [layer], strict=True):
-                state[name.format(index)] = rule.form.into(part).contiguous()
-    return state
-
-
-def to_tree(state: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """The tree of a state dict of ours, gradients included if that is what it holds."""
-
-    def one(rule: Rule, index: int) -> Tensor:
-        parts = [rule.form.back(state[name.format(index)], rule.heads) for name in rule.names]
-        return torch.stack(parts) if len(parts) > 1 else parts[0]
-
-    return {
-        rule.key: torch.stack([one(rule, index) for index in range(rule.layers)]) if rule.layers else one(rule, 0)
-        for rule in rules(config)
-    }
-
-
-def tree_shapes(config: Config) -> dict[str, list[int]]:
-    """What a tree of this configuration holds."""
-    return {key: list(array.shape) for key, array in to_tree(skeleton(config).state_dict(), config).items()}
-
-
-def skeleton(config: Config) -> nn.Module:
-    """The model without its weights."""
+def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Checkpoint:
+    """All or nothing: what is missing, unexpected or of another shape is listed, and nothing is used."""
+    chosen = _options(options)
+    if is_orbax(folder):
+        raise UserError(
+            f"{folder} holds weights alone.",
+            why="statistics are beside it, in assets/",
+            fix=f"give the folder above it: {folder.resolve().parent}",
+        )
+    asset, statistics = _statistics(folder, chosen)
+    files, config, state = _weights(folder, chosen)
+    vocabulary = _vocabulary(folder, chosen, config.vocabulary)
+    specs = libero.specs(camera_size=CAMERA_SIZE)
+    pipeline = openpi_pipeline(specs, statistics, vocabulary, family=config.kind, state_in_prompt=chosen.state == "yes")
     with torch.device("meta"):
-        return paligemma.Model(config) if isinstance(config, paligemma.Config) else pi05.Model(config)
+        model = pi05.Model(config)
+    assign(model, {name: x.to(device, precision(name, config.dtype)) for name, x in state.items()}, what=str(folder))
+    manifest = Manifest(
+        family="pi05",
+        config=to_plain(config),
+        files=describe(folder, [*files, asset]),
+        tensors=len(state),
+        specs=specs,
+        pipeline=pipeline,
+        statistics=statistics,
+        merged=False,
+        step=int(folder.resolve().name) if folder.resolve().name.isdecimal() else 0,
+        provenance={"layout": "openpi", "asset": asset},
+    )
+    _tell(folder, config, asset, chosen)
+    return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
 
 
-# ---- what a tree says of itself --------------------------------------------------------------------------------------
+def _options(options: Mapping[str, str]) -> Options:
+    known = [field.name for field in fields(Options)]
+    for name in options:
+        if name not in known:
+            raise unknown("option of an openpi checkpoint", name, known, fix="use one of these")
+    return Options(**options)
 
 
-def config_of(tree: Tree, *, what: str, chunk: int | None = None) -> Config:
-    """Every size is in the shapes, but for the number of actions in an answer: give `chunk` for pi0 and pi0.5."""
-    if lora := [key for key in tree if "lora_" in key]:
-        raise UserError(
-            f"{what} holds a LoRA that was not merged.",
-            why=f"{len(lora)} arrays such as {lora[0]}",
-            fix="merge it into the weights with the program that trained it, then load the result",
-        )
-    whole = any(key.startswith(VLM) for key in tree)
-    prefix = VLM if whole else ""
-    try:
-        vision = _vision_of(tree, f"{prefix}img")
-        language = _gemma_of(tree, f"{prefix}llm", "")
-        vocabulary = tree[f"{prefix}llm/embedder/input_embedding"].shape[0]
-        if not whole:
-            return paligemma.Config(vision=vision, language=language, vocabulary=vocabulary)
-        if chunk is None:
-            raise ValueError(f"{what}: pi0 and pi0.5 need the number of actions in an answer")
-        return pi05.Config(
-            kind="pi0" if "state_proj/kernel" in tree else "pi05",
-            vision=vision,
-            language=language,
-            expert=_gemma_of(tree, f"{prefix}llm", "_1"),
-            vocabulary=vocabulary,
-            action_width=tree["action_in_proj/kernel"].shape[0],
-            chunk=chunk,
-        )
-    except KeyError as error:
-        known = ", ".join(sorted({"/".join(key.split("/")[:2]) for key in tree})[:8]) or "nothing"
-        raise UserError(
-            f"{what} is not a model of openpi's or big_vision's.",
-            why=f"it has no {error.args[0]}; its names begin with {known}",
-            fix="give PaliGemma's .npz, or an openpi checkpoint with params/ or model.safetensors",
-        ) from None
-
-
-def _vision_of(tree: Tree, img: str) -> SiglipConfig:
-    block = f"{img}/Transformer/encoderblock"
-    depth, width, heads, _ = _axes(tree, f"{block}/MultiHeadDotProductAttention_0/query/kernel", 4)
-    patch = _axes(tree, f"{img}/embedding/kernel", 4)[0]
-    side = math.isqrt(_axes(tree, f"{img}/pos_embedding", 3)[1])
-    mlp = _axes(tree, f"{block}/MlpBlock_0/Dense_0/kernel", 3)[2]
-    return SiglipConfig(image_size=side * patch, patch=patch, width=width, depth=depth, mlp=mlp, heads=heads)
-
-
-def _gemma_of(tree: Tree, llm: str, mark: str) -> GemmaConfig:
-    depth, heads, width, head_dim = _axes(tree, f"{llm}/layers/attn/q_einsum{mark}/w", 4)
-    kv_heads = _axes(tree, f"{llm}/layers/attn/kv_einsum{mark}/w", 5)[2]
-    mlp = _axes(tree, f"{llm}/layers/mlp{mark}/linear", 3)[1]
-    return GemmaConfig(width=width, depth=depth, mlp=mlp, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
-
-
-def _axes(tree: Tree, key: str, count: int) -> list[int]:
-    shape = list(tree[key].shape)
-    if len(shape) != count:
-        raise UserError(
-            f"{key} has the shape {shape}.", why=f"it should have {count} axes", fix="this is another model's file"
-        )
-    return shape
-
-
-# ---- torch <-> ours --------------------------------------------------------------------------------------------------
-
-_P = "paligemma_with_expert.paligemma.model"
-_E = "paligemma_with_expert.gemma_expert.model"
-_VISION = {
-    "norm1": "layer_norm1", "norm2": "layer_norm2", "up": "mlp.fc1", "down": "mlp.fc2", "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj", "value": "self_attn.v_proj", "out": "self_attn.out_proj",
-}  # fmt: skip
-_GEMMA = {
-    "attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "query": "self_attn.q_proj",
-    "key": "self_attn.k_proj", "value": "self_attn.v_proj", "out": "self_attn.o_proj", "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj", "down": "mlp.down_proj",
-}  # fmt: skip
-_LAST = {"scale": "weight", "modulation": "dense"}
-
-
-def torch_name(name: str) -> str:
-    """openpi's PyTorch name of a tensor of ours. Shapes and order of axes are the same."""
-    tower, *rest = name.split(".")
-    if tower == "vision":
-        return f"{_P}.{_siglip_name(rest)}"
-    if tower in ("language", "expert"):
-        if rest[0] == "embedding":
-            return TABLE
-        return f"{_P}.language_model.{_gemma_name(rest)}" if tower == "language" else f"{_E}.{_gemma_name(rest)}"
-    return name
-
-
-def _siglip_name(rest: list[str]) -> str:
-    inside = "vision_tower.vision_model"
-    if rest[0] == "layers":
-        _, layer, part, kind = rest
-        return f"{inside}.encoder.layers.{layer}.{_VISION[part]}.{kind}"
-    if rest[0] == "position":
-        return f"{inside}.embeddings.position_embedding.weight"
-    outside = {"patch": f"{inside}.embeddings.patch_embedding", "norm": f"{inside}.post_layernorm"}
-    return f"{outside.get(rest[0], 'multi_modal_projector.linear')}.{rest[1]}"
-
-
-def _gemma_name(rest: list[str]) -> str:
-    parts = ["layers", rest[1], _GEMMA[rest[2]], *rest[3:]] if rest[0] == "layers" else rest
-    return ".".join(_LAST.get(part, part) for part in parts)
-
-
-def from_torch(tensors: Mapping[str, Tensor], config: pi05.Config, *, what: str) -> dict[str, Tensor]:
-    """Our state dict. openpi's unused head is left out; the table may have either of its names."""
-    wanted = {torch_name(name): name for name in skeleton(config).state_dict()}
-    shapes = {torch_name(name): str(list(x.shape)) for name, x in skeleton(config).state_dict().items()}
-    found = dict(tensors)
-    if TABLE_TOO in found:
-        other = found.pop(TABLE_TOO)
-        if TABLE in found and not torch.equal(found[TABLE], other):
+def _weights(folder: Path, chosen: Options) -> tuple[list[str], pi05.Config, dict[str, Tensor]]:
+    """Files, configuration and state dict. Both kinds of weights in one folder would be two policies."""
+    dtype, what = PRECISIONS[chosen.precision], str(folder)
+    if (folder / WEIGHTS).is_file():
+        if is_orbax(folder / ITEM):
             raise UserError(
-                f"{what} has two tables of tokens.",
-                why=f"{TABLE} and {TABLE_TOO} differ, and the model has one",
-                fix="find out which one was trained, and remove the other",
+                f"{folder} has two sets of weights.",
+                why=f"{WEIGHTS} and {ITEM}/, which need not be equal",
+                fix="move one of them away",
             )
-        found[TABLE] = other
-    found.pop(DEAD, None)
-    check_keys(shapes, _shapes(found), what=what)
-    return {wanted[name]: tensor for name, tensor in found.items()}
+        tensors = read_tensors([folder / WEIGHTS])
+        kind: Literal["pi0", "pi05"] = "pi0" if "state_proj.weight" in tensors else "pi05"
+        config = names.config_of_torch(
+            tensors,
+            what=what,
+            chunk=int(chosen.chunk or CHUNK[kind]),
+            heads=int(chosen.heads) if chosen.heads else None,
+            vision_heads=int(chosen.vision_heads) if chosen.vision_heads else None,
+            dtype=dtype,
+        )
+        return [WEIGHTS], _with_steps(config, chosen), names.from_torch(tensors, config, what=what)
+    tree = read_orbax(folder / ITEM)
+    chunk = int(chosen.chunk or CHUNK["pi0" if "state_proj/kernel" in tree else "pi05"])
+    found = names.config_of(tree, what=what, chunk=chunk, dtype=dtype)
+    if not isinstance(found, pi05.Config):
+        raise UserError(
+            f"{folder} holds a model that reads and does not act.",
+            why="it has no action expert",
+            fix="put it under one: `handeye merge-vlm`",
+        )
+    files = sorted(str(p.relative_to(folder)) for p in (folder / ITEM).rglob("*") if p.is_file())
+    return files, _with_steps(found, chosen), names.from_tree(tree, found, what=what)
 
 
-def to_torch(state: Mapping[str, Tensor], config: pi05.Config) -> dict[str, Tensor]:
-    """What openpi's loader takes, which insists on the head that it never uses: zeros. The file's metadata must say that
-    the table has two names (`TORCH_METADATA`)."""
-    tensors = {torch_name(name): tensor for name, tensor in state.items()}
-    table = tensors[TABLE]
-    return {**tensors, DEAD: torch.zeros(len(table), config.expert.width, dtype=table.dtype)}
+def _with_steps(config: pi05.Config, chosen: Options) -> pi05.Config:
+    return replace(config, steps=int(chosen.steps))
 
 
-TORCH_METADATA = {"format": "pt", TABLE_TOO: TABLE}
-"""Of the file: how safetensors says that one tensor has two names."""
+def _statistics(folder: Path, chosen: Options) -> tuple[str, Statistics]:
+    """openpi's server starts without a word where they are missing, and its actions are then in no unit at all."""
+    found = sorted(path.relative_to(folder) for path in (folder / ASSETS).rglob(STATISTICS))
+    ids = [str(path.parent.relative_to(ASSETS)) for path in found]
+    if not found:
+        raise UserError(
+            f"{folder} has no statistics.",
+            why=f"no {ASSETS}/<asset>/{STATISTICS}: its actions cannot be given in the robot's units",
+            fix=f"copy {ASSETS}/ from the checkpoint or the run that trained it",
+        )
+    if chosen.asset and chosen.asset not in ids:
+        raise unknown(f"asset in {folder / ASSETS}", chosen.asset, ids, fix="use one of these")
+    if not chosen.asset and len(ids) > 1:
+        raise UserError(
+            f"{folder} has the statistics of {len(ids)} robots.",
+            why=", ".join(ids),
+            fix=f"say which one: {folder}#asset=NAME",
+        )
+    path = found[ids.index(chosen.asset)] if chosen.asset else found[0]
+    where = folder / path
+    return str(path), from_norm_stats(read_json(where, what="openpi's statistics"), what=str(where))
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    return {name: str(list(tensor.shape)) for name, tensor in tensors.items()}
+def _vocabulary(folder: Path, chosen: Options, size: int) -> Vocabulary:
+    """The tokenizer, with as many pieces as the model has rows for them."""
+    home = Path(os.environ.get("OPENPI_DATA_HOME") or Path.home() / ".cache" / "openpi")
+    places = [folder / TOKENIZER, folder / ASSETS / TOKENIZER, home / "big_vision" / TOKENIZER]
+    path = Path(chosen.tokenizer) if chosen.tokenizer else next((p for p in places if p.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{folder} has no tokenizer.",
+            why=f"{TOKENIZER} is neither there nor in openpi's cache ({places[-1].parent})",
+            fix=f"fetch gs://big_vision/{TOKENIZER} into {folder}, or give {folder}#tokenizer=FILE",
+        )
+    vocabulary = Vocabulary.of(path)
+    if path.suffix == ".model":
+        from sentencepiece import SentencePieceProcessor
+
+        vocabulary.load()  # unreadable files have an error of their own
+        pieces = SentencePieceProcessor(model_proto=vocabulary.content()).get_piece_size()
+        if pieces != size:
+            raise UserError(
+                f"{path} is not this model's tokenizer.",
+                why=f"it has {pieces} pieces, and the model has {size}",
+                fix=f"use PaliGemma's own, {TOKENIZER}",
+            )
+    return vocabulary
+
+
+def _tell(folder: Path, config: pi05.Config, asset: str, chosen: Options) -> None:
+    """What was chosen, above all where nobody chose it."""
+    guessed = "" if chosen.chunk else f" (as {config.kind}_libero; else #chunk=N)"
+    said = [
+        f"{folder.name} is {config.kind}",
+        f"statistics of {asset}",
+        config.dtype,
+        f"{config.chunk} actions per answer{guessed}",
+        f"{config.steps} steps of denoising",
+    ]
+    if config.kind == "pi05":
+        said.append("the state is in its prompt" if chosen.state == "yes" else "it does not see the robot's state")
+    say("; ".join(said))
+
+
+def _header(path: Path) -> list[str]:
+    """Names of a safetensors file's tensors; none where it is no such file."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            value = json.loads(file.read(length)) if length < 100_000_000 else {}
+    except (OSError, struct.error, ValueError):
+        return []
+    return list(cast("dict[str, object]", value)) if isinstance(value, dict) else []
