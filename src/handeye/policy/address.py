@@ -1,7 +1,9 @@
 """What a policy's address may be, and the policy behind it. The one place that knows all kinds.
 
 `expert`, `zero`, `noise`, `replay:DATASET`, `ws://HOST:PORT` and `wss://HOST:PORT`, `lerobot:PATH`, or a checkpoint's
-folder. The last two need torch, which this side of the program never imports: who resolves hands over how to load them.
+folder. After the folder of a published checkpoint may come what its layout leaves open, as in
+`DIR#statistics=NAME,cameras=agentview`. The last two need torch, which this side of the program never imports: who
+resolves hands over how to load them.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def resolve(address: str, *, heavy: Callable[[str], Policy], replan: int | Liter
             why="policies are served over websockets",
             fix=f"try ws{address.removeprefix('http')}",
         )
-    if not address.startswith(LEROBOT) and "://" not in address and not Path(address).exists():
+    if not address.startswith(LEROBOT) and "://" not in address and not Path(folder_and_options(address)[0]).exists():
         near = difflib.get_close_matches(address, [EXPERT, *SCRIPTED], n=1)
         raise UserError(
             f"There is no policy {address}." + (f" Did you mean '{near[0]}'?" if near else ""),
@@ -56,3 +58,21 @@ def resolve(address: str, *, heavy: Callable[[str], Policy], replan: int | Liter
             fix=f"give {KINDS}",
         )
     return heavy(address)
+
+
+def folder_and_options(address: str) -> tuple[str, dict[str, str]]:
+    """`DIR#name=value,name=value` in its parts. A folder may have # in its own name, if it is there."""
+    folder, mark, rest = address.rpartition("#")
+    if not mark or Path(address).exists():
+        return address, {}
+    pairs = [each.partition("=") for each in rest.split(",")]
+    if bad := [name for name, equals, _ in pairs if not name or not equals]:
+        raise UserError(
+            f"{address} cannot be read.",
+            why=f"after # there should be name=value, found '{bad[0]}'",
+            fix="write DIR#name=value,name=value",
+        )
+    names = [name for name, _, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{address} says {twice[0]} twice.", fix=f"say {twice[0]} once")
+    return folder, {name: value for name, _, value in pairs}

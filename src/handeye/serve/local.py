@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from handeye.checkpoints.load import Checkpoint, load
+from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE, Manifest
+from handeye.checkpoints.published import load
 from handeye.console import warn
 from handeye.conventions.spec import Specs
+from handeye.policy.address import folder_and_options
 from handeye.records import sha256_json
 from handeye.types import ActionChunk, EpisodeId, Observation
 
@@ -85,7 +87,9 @@ class LocalPolicy:
 
     def _compute(self, some: Sequence[Observation]) -> list[np.ndarray]:
         """Model outputs of at most `rows` observations. The last one is repeated to fill up."""
-        items: list[dict[str, Any]] = [{**self.manifest.pipeline.encode(each), "seed": np.int64(each.seed)} for each in some]
+        items: list[dict[str, Any]] = [
+            {**self.manifest.pipeline.encode(each), "seed": np.int64(each.seed)} for each in some
+        ]
         items += items[-1:] * (self.rows - len(items))
         batch = {name: torch.from_numpy(np.stack([item[name] for item in items])).to(self._device) for name in items[0]}
         answered = self._model.sample_actions(batch)  # type: ignore[operator]
@@ -121,11 +125,13 @@ class LocalPolicy:
 
 
 def load_policy(path: Path | str, *, device: str = "cpu", rows: int | None = None) -> LocalPolicy:
-    """`path`: a checkpoint, or the folder of a finished run, which means its `final`."""
-    folder = Path(path)
+    """`path`: a checkpoint, ours or a published one (with options, `DIR#name=value`); or the folder of a finished run,
+    which means its `final`."""
+    where, options = folder_and_options(str(path))
+    folder = Path(where)
     if not (folder / FILE).exists() and (folder / "final").is_dir():
         folder = folder / "final"
-    return LocalPolicy(load(folder, device=device), device=device, rows=rows)
+    return LocalPolicy(load(folder, options, device=device), device=device, rows=rows)
 
 
 @contextmanager

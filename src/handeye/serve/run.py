@@ -10,6 +10,7 @@ from typing import Any
 
 from handeye.console import errors, say, warn
 from handeye.errors import UserError
+from handeye.policy.address import folder_and_options
 from handeye.policy.formats import openpi_obstacle
 from handeye.serve.config import TOKEN_VARIABLE, ServeConfig
 from handeye.serve.server import Served, Server, describe, is_loopback
@@ -63,7 +64,8 @@ def _stop(stop: asyncio.Event, number: int) -> None:
 def identity(address: str, policy: object) -> dict[str, Any]:
     """Which policy this is, without the machine's folders, and what it says of itself: a checkpoint, the digest of its
     manifest."""
-    name = "/".join(Path(address).resolve().parts[-2:]) if Path(address).exists() else address
+    where, _ = folder_and_options(address)
+    name = "/".join(Path(where).resolve().parts[-2:]) if Path(where).exists() else address
     return {"name": name, **getattr(policy, "identity", {})}
 
 

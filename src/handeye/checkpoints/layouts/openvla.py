@@ -121,14 +121,13 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
             why=f"it has {', '.join(path.name for path in parts.values())}, which are OpenVLA-OFT's",
             fix="leave out family=openvla",
         )
-    tensors, head = _with_components(tensors, parts, device)
     dtype = _dtype(tensors, chosen, str(folder))
+    tensors, head = _with_components(tensors, parts, getattr(torch, dtype), device)
     config = _config(family, raw, tensors, head, chosen, dtype, folder)
     pipeline = _pipeline(family, config, statistics, Vocabulary.of(folder / TOKENIZER), crop=chosen.crop == "yes")
     with torch.device("meta"):
         model: nn.Module = FAMILIES[family].Model(config)
-    to = getattr(torch, dtype)
-    assign(model, {name: t.to(to) if t.is_floating_point() else t for name, t in tensors.items()}, what=str(folder))
+    assign(model, tensors, what=str(folder))
     manifest = Manifest(
         family=family,
         config=to_plain(config),
@@ -160,17 +159,14 @@ def _weights(folder: Path, chosen: Options, device: str) -> tuple[dict[str, Tens
     """Tensors, the files that they come from, and what is to be recorded of a base."""
     if not chosen.base:
         names = shards(folder)
-        tensors = read_shards(folder, names, device=device)
-        _refuse_unmerged(folder, tensors)
-        return tensors, names, {}
+        return _typed(read_shards(folder, names, device=device), chosen, folder), names, {}
     base, adapter = Path(chosen.base), folder / ADAPTER
     if not adapter.is_dir():
         raise UserError(
             f"{folder} has no {ADAPTER} to merge.", fix="leave out base=, or give the folder that the run saved"
         )
     names = shards(base)
-    tensors = read_shards(base, names, device=device)
-    _refuse_unmerged(base, tensors)
+    tensors = _typed(read_shards(base, names, device=device), chosen, base)
     files = [f"{ADAPTER}/{path.name}" for path in sorted(adapter.iterdir()) if path.is_file()]
     recorded = {name: to_plain(file) for name, file in describe(base, names).items()}
     return merged(tensors, _on(device, adapter), what=str(adapter)), files, {"base": recorded}
@@ -232,13 +228,16 @@ def _index(path: Path) -> dict[str, str]:
     return dict(found or {})
 
 
-def _refuse_unmerged(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def _typed(tensors: Mapping[str, Tensor], chosen: Options, folder: Path) -> dict[str, Tensor]:
+    """All in one type, before anything is merged into them. Those that have it already are not copied."""
     if found := [name for name in tensors if ".lora_" in name or ".base_layer." in name]:
         raise UserError(
             f"{folder} holds a model with its adapter still apart.",
             why=f"{len(found)} tensors such as {found[0]}",
             fix="save the adapter alone, as peft does, and give its model with #base=DIR",
         )
+    to = getattr(torch, _dtype(tensors, chosen, str(folder)))
+    return {name: t.to(to) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 # ---- components ------------------------------------------------------------------------------------------------------
@@ -261,12 +260,12 @@ def _components(folder: Path) -> dict[str, Path]:
 
 
 def _with_components(
-    tensors: dict[str, Tensor], parts: Mapping[str, Path], device: str
+    tensors: dict[str, Tensor], parts: Mapping[str, Path], dtype: torch.dtype, device: str
 ) -> tuple[dict[str, Tensor], openvla_oft.Head]:
     """Each under its own prefix. FiLM's file is the whole vision tower, and takes the place of the model's."""
     head: openvla_oft.Head = "tokens"
     for part, path in parts.items():
-        found = {name: t.to(device) for name, t in _state(path).items()}
+        found = {name: t.to(device, dtype) for name, t in _state(path).items()}
         if part == "vision_backbone":
             tensors = {name: t for name, t in tensors.items() if not name.startswith("vision_backbone.")}
             tensors |= _film(found, path)
