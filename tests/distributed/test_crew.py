@@ -243,6 +243,7 @@ def test_workers_end_with_their_parent_even_in_the_middle_of_a_job(how: signal.S
         assert all(alive(worker) for worker in workers)
         parent.send_signal(how)
         parent.wait(timeout=30)
+        deadline = time.monotonic() + 20
         while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not any(alive(worker) for worker in workers)
