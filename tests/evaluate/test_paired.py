@@ -108,7 +108,7 @@ def test_unpaired_interval_covers_and_its_test_keeps_its_word() -> None:
     rates = np.array([1.0, 0.95, 0.8])
     rng = np.random.default_rng(0)
     covered, false = [], []
-    for _ in range(150):
+    for _ in range(80):
         one, other, same = (
             [(int(k), 30) for k in rng.binomial(30, p)] for p in (rates, rates - [0.0, 0.1, 0.2], rates)
         )

@@ -35,7 +35,8 @@ class EvaluateConfig:
     """A range instead of the first so many: `40:50` is 40 to 49. For states that no demonstration used."""
 
     protocol: str = "handeye-2026"
-    """handeye-2026, openvla-2024, oft-2025 or openpi-2025: horizon, settling, scenes, camera size, replanning."""
+    """Horizon, settling, scenes, camera size, replanning: a name that `handeye protocols list` prints, or a file of your
+    own such as mine.json."""
 
     seed: int | None = None
     """Of the scene stream. Default: the protocol's."""
