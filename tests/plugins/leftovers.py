@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ MARK = "HANDEYE_TEST_RUN"
 
 def pytest_configure() -> None:
     os.environ.setdefault(MARK, str(os.getpid()))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background: children would inherit it
 
 
 @pytest.hookimpl(trylast=True)
