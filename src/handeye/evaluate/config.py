@@ -35,8 +35,8 @@ class EvaluateConfig:
     """A range instead of the first so many: `40:50` is 40 to 49. For states that no demonstration used."""
 
     protocol: str = "handeye-2026"
-    """Horizon, settling, scenes, camera size, replanning: a name that `handeye protocols list` prints, or a file of your
-    own such as mine.json."""
+    """Horizon, settling, scenes, camera size, replanning: a name that `handeye protocols list` prints, or a file of
+    your own such as mine.json."""
 
     seed: int | None = None
     """Of the scene stream. Default: the protocol's."""

@@ -45,7 +45,7 @@ def run(config: SelectConfig) -> Path:
     if config.json:
         say(json.dumps({"on": config.on, "candidates": [_json(candidate) for candidate in candidates]}, indent=2))
         return best.run.folder
-    rows = [[c.run.folder, policy_of(c.run), c.chosen_on, "" if c is best else f"{c.p:.3f}"] for c in candidates]
+    rows = [[c.run.folder, policy_of(c.run), c.chosen_on, "" if c is best else f"{c.p:.2g}"] for c in candidates]
     table("", [f"initial states {config.on}", "policy", "rate [95 %]", "p against the best"], rows)
     if close := [c for c in candidates[1:] if c.p > 0.05]:
         say(f"\n{len(close)} of {len(candidates) - 1} others cannot be told from the best on these states.")
