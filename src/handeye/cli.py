@@ -114,6 +114,16 @@ VERBS = {
         config="handeye.serve.config:ServeConfig",
         run="handeye.serve.run:run",
     ),
+    "merge-vlm": Verb(
+        about="put a tuned PaliGemma under pi0.5's action expert; every array accounted for",
+        config="handeye.checkpoints.merge_config:MergeVlmConfig",
+        run="handeye.checkpoints.merge_vlm:run",
+    ),
+    "extract-vlm": Verb(
+        about="take PaliGemma out of pi0 or pi0.5, without the action expert",
+        config="handeye.checkpoints.merge_config:ExtractVlmConfig",
+        run="handeye.checkpoints.merge_vlm:extract",
+    ),
     "plan": Verb(
         about="how many episodes for which difference, and how many hours, before anything runs",
         config="handeye.evaluate.study_config:PlanConfig",
