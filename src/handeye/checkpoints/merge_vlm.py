@@ -51,8 +51,8 @@ class Merged:
 def run(config: MergeVlmConfig) -> None:
     base, tuned = read_tree(config.base), read_tree(config.tuned)
     merged = merge(base, tuned, dtype=config.dtype, base_name=str(config.base), tuned_name=str(config.tuned))
-    counts = Counter(merged.origin.values())
-    report = {
+    counts = Counter[str](merged.origin.values())
+    report: dict[str, Any] = {
         "base": str(config.base),
         "tuned": str(config.tuned),
         "counts": {**counts, "changed": len(merged.changed), "left_out": len(merged.left_out)},

@@ -42,7 +42,7 @@ def write_npz(path: Path, tensors: Mapping[str, Tensor]) -> None:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             for name, tensor in tensors.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, _array(tensor), allow_pickle=False)
+                    np.save(entry, _array(tensor), allow_pickle=False)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,10 @@ class Gemma(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of the stream of tokens through it."""
-        return self.layers[0].query.weight.dtype
+        return self.layer(0).query.weight.dtype
+
+    def layer(self, depth: int) -> GemmaLayer:
+        return cast(GemmaLayer, self.layers[depth])
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """Of text. Tokens of images are not scaled."""
@@ -143,11 +146,11 @@ def attend(
     first."""
     xs = [x.to(stack.dtype) for x, stack in zip(tokens, stacks, strict=True)]
     given = list(conditions or [None] * len(stacks))
-    rotation = _rotation(positions_BT, stacks[0].layers[0].head_dim)
+    rotation = _rotation(positions_BT, stacks[0].layer(0).head_dim)
     bias_B1TS = torch.where(visible_BTS[:, None], 0.0, HIDDEN).to(xs[0].dtype)
     cache: Cache = []
     for depth in range(len(stacks[0].layers)):
-        layers = [stack.layers[depth] for stack in stacks]
+        layers = [stack.layer(depth) for stack in stacks]
         normed = [layer.attention_norm(x, c) for layer, x, c in zip(layers, xs, given, strict=True)]
         parts = [layer.project(x) for layer, (x, _) in zip(layers, normed, strict=True)]
         q, k, v = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
