@@ -10,6 +10,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -24,11 +25,11 @@ BFLOAT16 = np.dtype("V2")
 def read_npz(path: Path) -> dict[str, Tensor]:
     """Every array, in the type in which it is stored. Nothing in the file is executed."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, _npz(raw) as file:
             return {name: _tensor(file[name], f"{path}: {name}") for name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.", fix="check the path") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise UserError(
             f"{path} cannot be read as .npz.", why=str(error).splitlines()[0], fix="fetch or copy it again"
         ) from None
@@ -65,6 +66,13 @@ def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, *, what: str) -> dic
             )
         changed[name] = new
     return changed
+
+
+def _npz(raw: IO[bytes]) -> np.lib.npyio.NpzFile:
+    found = np.load(raw, allow_pickle=False)
+    if not isinstance(found, np.lib.npyio.NpzFile):
+        raise ValueError("it holds a single array, without a name")
+    return found
 
 
 def _tensor(array: np.ndarray, what: str) -> Tensor:
