@@ -247,6 +247,11 @@ def _evaluate(config: Any) -> object:
     from handeye.serve.load import load
 
     how = {"rows": config.rows, "replan": protocol(config.protocol).replan_steps}
+    if config.ray is not None:
+        from handeye.evaluate.on_cluster import on_cluster
+
+        with on_cluster(config, "handeye.serve.load:load", how) as elsewhere:
+            return run(config, elsewhere)
     if len(config.devices) == 1 or config.policy == "expert":
         return run(config, load(config.policy, device=config.devices[0], **how))
     with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:

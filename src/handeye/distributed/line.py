@@ -23,7 +23,8 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 SIZE = 16 << 20
-"""Bytes of a block, unless said. Only pages that were written to take memory; an observation of two 256 x 256 images is 0.4 MB."""
+"""Bytes of a block, unless said. Only pages that were written to take memory; an observation of two 256 x 256 images
+is 0.4 MB."""
 
 LARGE = 1 << 12
 """Bytes from which a buffer goes through the block: below that the connection is as quick."""

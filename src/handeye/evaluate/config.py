@@ -53,6 +53,13 @@ class EvaluateConfig:
     workers: int = 2
     """Simulator processes. The records do not depend on it."""
 
+    ray: str | None = None
+    """Run on a Ray cluster: HOST:PORT of its head, or `auto` on one of its machines. Workers anywhere, policies on its
+    GPUs. handeye, its files and the checkpoint must be on every machine under the same paths."""
+
+    policies: int | None = None
+    """With --ray: processes of the policy. Default: one per GPU of the cluster, or one."""
+
     devices: tuple[str, ...] = ("auto",)
     """Where a checkpoint computes: `cpu`, `cuda`, `cuda:1`; `auto` is the first GPU if there is one. Several: one
     process each, which share the questions."""
@@ -97,12 +104,16 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         counts = {"workers": self.workers, "attempts": self.attempts, "episodes": self.episodes}
-        counts |= {"batch": self.batch, "rows": self.rows}
+        counts |= {"batch": self.batch, "rows": self.rows, "policies": self.policies}
         for flag, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"--{flag} {value} is too few.", fix=f"use --{flag} 1 or more")
         if self.hang_after <= 0:
             raise UserError(f"--hang-after {self.hang_after} is not a time.", fix="give seconds, such as 300")
+        if self.ray is None and self.policies is not None:
+            raise UserError("--policies is for --ray.", fix="name several --devices on one machine")
+        if self.ray is not None and len(self.devices) > 1:
+            raise UserError("--devices names several with --ray.", fix="use --policies: Ray chooses their GPUs")
         if not self.devices:
             raise UserError("--devices names none.", fix="leave it out, or name one, such as cuda:0")
         if self.wait_ms < 0:

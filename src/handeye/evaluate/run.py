@@ -107,6 +107,7 @@ def _run(
             attempts=config.attempts,
             hang_after=config.hang_after,
             memory=round(config.worker_memory * 1e9),
+            cluster=config.ray is not None,
             batch=config.batch,
             wait=config.wait_ms / 1000,
             in_order=plan.rule is not None,

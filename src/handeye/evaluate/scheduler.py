@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -36,6 +37,9 @@ class Scheduler:
     memory: int
     """Bytes that a worker may hold (crew.py)."""
 
+    cluster: bool = False
+    """On the Ray cluster that this process is connected to; the policy is there (on_cluster.py)."""
+
     batch: int
     wait: float
     """Seconds that a question may wait for company."""
@@ -54,25 +58,35 @@ class Scheduler:
 
     _pending: list[EpisodeId] = field(default_factory=list, init=False)
     _running: set[EpisodeId] = field(default_factory=set, init=False)
+    _crew: Any = field(init=False)
+    """A Crew or a ClusterCrew."""
+
+    _desk: Any = field(init=False)
 
     def __post_init__(self) -> None:
+        how: dict[str, Any] = {
+            "make": runner,
+            "setup": self.config,
+            "workers": self.workers,
+            "tries": self.attempts,
+            "hang_after": self.hang_after,
+            "memory": self.memory,
+            "things": "episodes",
+            "log": EPISODES,
+            "meanwhile": lambda: self.meanwhile(self._use()),
+        }
+        if self.cluster:
+            from handeye.distributed.cluster import ClusterCrew
+
+            self._desk = getattr(self.policy, "office", None)
+            self._crew = ClusterCrew(**how, office=self._desk)
+            return
         self._desk = None
         if self.policy is not None:
             policies = getattr(self.policy, "replicas", [self.policy])
             answerers = [partial(answer, policy) for policy in policies]
-            self._desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=_prompt)
-        self._crew = Crew[EpisodeId, Played](
-            make=runner,
-            setup=self.config,
-            workers=self.workers,
-            tries=self.attempts,
-            hang_after=self.hang_after,
-            memory=self.memory,
-            things="episodes",
-            log=EPISODES,
-            desk=self._desk,
-            meanwhile=lambda: self.meanwhile(self._use()),
-        )
+            self._desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=prompt)
+        self._crew = Crew(**how, desk=self._desk)
 
     def run(self, episodes: Sequence[EpisodeId]) -> Use | None:
         """Returns what the policy had to do since the workers were hired; None for the expert."""
@@ -90,7 +104,8 @@ class Scheduler:
         self._crew.__exit__(*error)
 
     def _use(self) -> Use | None:
-        return self._desk.use() if self._desk is not None else None
+        found: Use | None = self._desk.use() if self._desk is not None else None
+        return found
 
     def _following(self, last: EpisodeId | None) -> EpisodeId | None:
         """Of the worker's own task if any are left, since building an environment takes long. Else of the task that
@@ -147,5 +162,6 @@ def answer(policy: Policy, questions: Sequence[Question]) -> list[Float32[np.nda
     return [chunk.actions for chunk in chunks]
 
 
-def _prompt(question: Question) -> str:
+def prompt(question: Question) -> str:
+    """What makes questions alike: a batch of one prompt needs no padding."""
     return question.observation.prompt
