@@ -30,7 +30,7 @@ from handeye.checkpoints.orbax import ITEM, is_orbax, read_orbax
 from handeye.console import say
 from handeye.conventions import libero
 from handeye.conventions.plain import to_plain
-from handeye.data.pipeline.published import openpi_pipeline
+from handeye.data.pipeline.published import SIZE, openpi_pipeline
 from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.data.statistics import Statistics, from_norm_stats
 from handeye.errors import UserError, unknown
@@ -104,6 +104,12 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
         )
     asset, statistics = _statistics(folder, chosen)
     files, config, state = _weights(folder, chosen)
+    if config.vision.image_size != SIZE:
+        raise UserError(
+            f"{folder} looks at pictures of {config.vision.image_size} pixels.",
+            why=f"openpi's policies look at {SIZE}",
+            fix="give a checkpoint of openpi's",
+        )
     vocabulary = _vocabulary(folder, chosen, config.vocabulary)
     specs = libero.specs(camera_size=CAMERA_SIZE)
     pipeline = openpi_pipeline(specs, statistics, vocabulary, family=config.kind, state_in_prompt=chosen.state == "yes")

@@ -349,15 +349,15 @@ def config_of_torch(
     chunk: int,
     heads: int | None = None,
     vision_heads: int | None = None,
-    image_size: int = 224,
     dtype: Dtype = "float32",
 ) -> pi05.Config:
     """`heads`: of the language model and the expert alike. Only needed for sizes that were not published."""
     try:
         patch = tensors[torch_name("vision.patch.weight")]
         vision_up = tensors[torch_name("vision.layers.0.up.weight")]
+        side = math.isqrt(tensors[torch_name("vision.position")].shape[0])
         vision = SiglipConfig(
-            image_size=image_size,
+            image_size=side * patch.shape[-1],
             patch=patch.shape[-1],
             width=patch.shape[0],
             depth=_depth(tensors, "vision"),
