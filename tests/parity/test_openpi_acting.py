@@ -1,5 +1,5 @@
-"""openpi's tiny checkpoint in the simulator, under its protocol: it fails, since nothing trained it, and in the same way
-every time."""
+"""openpi's tiny checkpoint in the simulator, under its protocol: it fails, since nothing trained it, and every time in
+the same way."""
 
 from __future__ import annotations
 
