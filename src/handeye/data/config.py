@@ -11,6 +11,12 @@ from tyro.conf import Positional, arg
 from handeye.errors import UserError
 
 Set = Annotated[Path, Positional, arg(metavar="DIR")]
+Way = Literal["auto", "memory", "cache", "stream"]
+"""To hold what training sees of every step: data/loading/frames.py."""
+
+Ends = Literal["pad", "drop", "repeat"]
+"""What becomes of chunks that reach past the end of their episode: data/loading/index.py."""
+
 SuiteName = Literal["libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90", "none"]
 
 

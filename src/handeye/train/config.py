@@ -8,6 +8,7 @@ from typing import Literal
 
 from handeye.conventions.image import Method
 from handeye.conventions.normalize import Kind
+from handeye.data.config import Ends, Way
 from handeye.errors import UserError
 
 
@@ -78,17 +79,30 @@ class TrainConfig:
     chunk: int = 8
     """Actions predicted in one pass."""
 
+    chunk_ends: Ends = "pad"
+    """Of a chunk that reaches past its demonstration's end. `pad`: the last action is repeated and left out of the
+    loss; `repeat`: it is repeated and counts (openpi); `drop`: no chunk starts there, so the last steps are never an
+    input (openvla-oft)."""
+
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     images: ImageConfig = field(default_factory=ImageConfig)
 
     prompt_length: int = 128
     """Bytes of the longest sentence."""
 
+    frames: Way = "auto"
+    """Where the model's pictures are kept: in memory; in a memory-mapped `cache`, made once; or nowhere, so that they
+    are decoded whenever they are needed (`stream`). `auto`: in the --cache folder if one is named, else in memory if
+    they fit, else nowhere. Training sees the same, to the bit."""
+
     memory_gb: float = 6.0
-    """Pictures are kept in memory up to this size (1e9 bytes)."""
+    """Most that they may take in memory (1e9 bytes)."""
 
     cache: Path | None = None
-    """Keep them in a memory-mapped file in this folder instead."""
+    """The folder for memory-mapped ones. Later runs find them again."""
+
+    loader_workers: int = 0
+    """Processes that make batches ahead. Training sees the same for any number."""
 
     normalize_proprio: Kind = "mean_std"
     normalize_actions: Kind = "quantiles"
@@ -126,6 +140,7 @@ class TrainConfig:
         _require(0 <= self.optimizer.ema < 1, "ema", self.optimizer.ema, "at least 0 and below 1")
         size = self.images.image_size
         _require(16 <= size <= 1024 and size % 8 == 0, "image_size", size, "a multiple of 8 from 16 to 1024")
+        _require(self.loader_workers >= 0, "loader_workers", self.loader_workers, "0 or more")
         _require(self.threads == "all" or self.threads >= 1, "threads", self.threads, "'all' or at least 1")
         if self.save_every % self.log_every:
             raise UserError(

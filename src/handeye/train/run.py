@@ -50,16 +50,17 @@ def run(config: TrainConfig) -> Path:
             raise UserError("No demonstration was held out.", fix="use a --held-out above 0")
         statistics = seen.statistics()
         pipeline = make_pipeline(config, demos.specs, statistics)
-        memory = {"memory_gb": config.memory_gb, "cache": config.cache}
-        samples = Samples(seen, pipeline, config.chunk, **memory)  # type: ignore[arg-type]
-        unseen = Samples(held_out, pipeline, config.chunk, **memory)  # type: ignore[arg-type]
+        share = config.loader_workers > 0
+        keep = partial(Samples, frames=config.frames, memory_gb=config.memory_gb, cache=config.cache)
+        samples = keep(seen, pipeline, config.chunk, ends=config.chunk_ends, share=share)
+        unseen = keep(held_out, pipeline, config.chunk)
 
         model = make_model(config, demos.specs)
         training = Training(
             model=model,
             ema=Ema(model, config.optimizer.ema),
             optimizer=adamw(model, config.optimizer),
-            batches=Batches(samples, config.batch, config.seed),
+            batches=Batches(samples, config.batch, config.seed, workers=config.loader_workers),
         )
         manifest = make_manifest(config, model, demos.specs, pipeline, statistics, data)
         state.sign(config.out, config, data)
@@ -73,20 +74,21 @@ def run(config: TrainConfig) -> Path:
             training.step, training.seconds = step, metrics.seconds
             state.save(config.out, training, replace(manifest, step=step), keep=config.keep)
 
-        train(
-            config,
-            start=training.step,
-            model=model,
-            ema=training.ema,
-            optimizer=training.optimizer,
-            next_batch=training.batches.next,
-            metrics=metrics,
-            validate=partial(
-                validate, samples=unseen, constant=blind(samples), examples=config.validation_examples,
-                batch=config.batch, device=config.device, spec=demos.specs.action,
-            ),
-            save=save,
-        )  # fmt: skip
+        with training.batches:
+            train(
+                config,
+                start=training.step,
+                model=model,
+                ema=training.ema,
+                optimizer=training.optimizer,
+                next_batch=training.batches.next,
+                metrics=metrics,
+                validate=partial(
+                    validate, samples=unseen, constant=blind(samples), examples=config.validation_examples,
+                    batch=config.batch, device=config.device, spec=demos.specs.action,
+                ),
+                save=save,
+            )  # fmt: skip
         final = config.out / "final"
         save_checkpoint(final, replace(manifest, step=config.steps), training.ema.model.state_dict())
         say(f"trained in {metrics.seconds / 60:.1f} minutes: {final}")

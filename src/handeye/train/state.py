@@ -36,7 +36,7 @@ from handeye.train.config import TrainConfig
 from handeye.train.optimizer import Ema
 
 STATE = "state.safetensors"
-WITHOUT_CONSEQUENCE = {"out", "data", "keep", "memory_gb", "cache"}
+WITHOUT_CONSEQUENCE = {"out", "data", "keep", "frames", "memory_gb", "cache", "loader_workers"}
 """Fields that do not change the result. `data` is compared by its content."""
 
 

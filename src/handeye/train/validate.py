@@ -35,8 +35,8 @@ class Blind:
 
 
 def blind(samples: Samples) -> Blind:
-    targets = samples.pipeline.targets(samples.actions, samples.proprio)
-    actions = samples.pipeline.decode(targets, samples.proprio)
+    demonstrated, proprio = samples.demonstrated()
+    actions = samples.pipeline.decode(samples.pipeline.targets(demonstrated, proprio), proprio)
     moving = np.where(np.abs(actions) > STILL, np.sign(actions), 0)
     sign = np.where(moving.sum(0) >= 0, 1, -1).astype(np.float32)
     return Blind(median=np.median(actions, axis=0).astype(np.float32), sign=sign)
@@ -54,8 +54,8 @@ def validate(
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             actions = model.sample_actions(tensors).float().cpu().numpy()  # type: ignore[operator]
-        predicted.append(samples.pipeline.decode(actions, samples.proprio[rows]))
-        true.append(samples.pipeline.decode(arrays["actions"], samples.proprio[rows]))
+        predicted.append(samples.pipeline.decode(actions, samples.proprio(rows)))
+        true.append(samples.pipeline.decode(arrays["actions"], samples.proprio(rows)))
         valid.append(arrays["valid"])
     keep = np.concatenate(valid)
     return compare(np.concatenate(predicted)[keep], np.concatenate(true)[keep], constant, gripper=spec.gripper_index)

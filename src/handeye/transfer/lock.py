@@ -24,6 +24,6 @@ def alone(folder: Path, *, fix: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.say(f"another fetch is at work in {folder}; waiting for it")
+            console.say(f"another process is at work in {folder}; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -131,45 +131,6 @@ def test_a_batch_is_its_samples(samples: Samples) -> None:
     assert samples.batch(indices)["image.wrist"].any()
 
 
-def test_frames_that_do_not_fit_are_refused(demos: Demonstrations, pipeline: Pipeline) -> None:
-    with pytest.raises(UserError, match=r"The encoded frames need 0.0 GB; 1e-06 GB are allowed") as caught:
-        Samples(demos, pipeline, CHUNK, memory_gb=1e-6)
-    assert "90 steps of 896 bytes" in caught.value.why and "cache folder" in caught.value.fix
-
-
-def test_cached_frames_are_the_same_and_found_again(
-    demos: Demonstrations, pipeline: Pipeline, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    everything = np.arange(len(samples))
-    first = Samples(demos, pipeline, CHUNK, memory_gb=1e-6, cache=tmp_path)
-    monkeypatch.setattr(Samples, "_encoded", None)  # the second time nothing is encoded
-    second = Samples(demos, pipeline, CHUNK, memory_gb=1e-6, cache=tmp_path)
-    assert isinstance(second.frames["image.wrist"], np.memmap)
-    for made in (first, second):
-        for name, value in samples.batch(everything).items():
-            np.testing.assert_array_equal(made.batch(everything)[name], value)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_cache_is_whole_or_absent(
-    demos: Demonstrations, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Samples, part: Path, per_step: object) -> None:
-        part.mkdir()
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Samples, "_write_cache", full)
-        with pytest.raises(UserError, match="No space left on device; it needs"):
-            Samples(demos, pipeline, CHUNK, cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    Samples(demos, pipeline, CHUNK, cache=tmp_path)
-    (manifest,) = tmp_path.glob("*/manifest.json")
-    manifest.write_text(json.dumps({"bytes": 0}))
-    with pytest.raises(UserError, match="is not the cache that its name says"):
-        Samples(demos, pipeline, CHUNK, cache=tmp_path)
-
-
 def test_other_pixels_are_another_dataset(task_file: Path, tmp_path: Path) -> None:
     """Rendered again, with the same actions: neither the digest nor a cache may be the same."""
     before = Demonstrations(task_file).digest()

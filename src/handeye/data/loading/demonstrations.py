@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from handeye import console
+from handeye.data.loading.digests import file_digests
 from handeye.data.loading.order import rng
-from handeye.data.source import EpisodeRef, open_source
+from handeye.data.loading.vectors import Vectors, read_vectors
+from handeye.data.source import EpisodeRef, Source, open_source
 from handeye.data.statistics import Statistics, measure
 from handeye.errors import UserError
-from handeye.records import sha256_file, sha256_json
+from handeye.records import sha256_json
 from handeye.types import Episode
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read of the whole set, once for all its parts."""
+
+    source: Source
+
+    @cached_property
+    def digests(self) -> list[str]:
+        return file_digests(self.source.root, self.source.files)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return read_vectors(self.source, lambda: sha256_json([self.digests, [ref.id for ref in self.source.episodes]]))
 
 
 class Demonstrations:
@@ -27,6 +44,7 @@ class Demonstrations:
             console.warn(warning)
         self.specs = self.source.specs
         self.episodes: tuple[EpisodeRef, ...] = self.source.episodes
+        self._read = _Read(self.source)
 
     def __len__(self) -> int:
         return len(self.episodes)
@@ -42,23 +60,17 @@ class Demonstrations:
     def load(self, ref: EpisodeRef) -> Episode:
         return self.source.load(ref)
 
-    def vectors(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(actions, proprio) of each episode, without its images."""
-        for ref in self.episodes:
-            episode = self.source.load(ref, images=False)
-            yield episode.actions, episode.proprio
+    def vectors(self) -> Vectors:
+        """Of the whole set, also where these are only some of its episodes."""
+        return self._read.vectors
 
     def statistics(self) -> Statistics:
-        return measure(self.vectors())
+        return measure(self.vectors().of(ref) for ref in self.episodes)
 
     def digest(self) -> str:
-        """Of every episode's id and prompt and of the set's files: what a checkpoint says it was trained on."""
-        return sha256_json(
-            [
-                [[ref.id, ref.prompt] for ref in self.episodes],
-                [sha256_file(path) for path in self.source.files],
-            ]
-        )
+        """Of every episode's id and prompt and of the bytes of the set's files: what a checkpoint says it was trained
+        on."""
+        return sha256_json([[[ref.id, ref.prompt] for ref in self.episodes], self._read.digests])
 
     def split(self, held_out: float, seed: int) -> tuple[Demonstrations, Demonstrations | None]:
         """(train, validation), whole demonstrations, the same share of every task: `held_out` rounded, at least one and
