@@ -18,6 +18,11 @@ PROMPT_LENGTH = 96
 
 
 def untrained(*, camera_size: int, device: str = "cpu", rows: int | None = None) -> LocalPolicy:
+    """As a policy."""
+    return LocalPolicy(checkpoint(camera_size=camera_size), device=device, rows=rows)
+
+
+def checkpoint(*, camera_size: int) -> Checkpoint:
     """`tiny` at its usual size, the same weights every time."""
     model = Model(Config())
     model.initialise(torch.Generator().manual_seed(0))
@@ -36,5 +41,4 @@ def untrained(*, camera_size: int, device: str = "cpu", rows: int | None = None)
         step=0,
         provenance={},
     )
-    checkpoint = Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
-    return LocalPolicy(checkpoint, device=device, rows=rows)
+    return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
