@@ -114,6 +114,11 @@ VERBS = {
         config="handeye.serve.config:ServeConfig",
         run="handeye.serve.run:run",
     ),
+    "convert": Verb(
+        about="a policy's checkpoint from one layout into another: ours, openpi's PyTorch or JAX",
+        config="handeye.checkpoints.convert_config:ConvertConfig",
+        run="handeye.cli:_convert",
+    ),
     "merge-vlm": Verb(
         about="put a tuned PaliGemma under pi0.5's action expert; every array accounted for",
         config="handeye.checkpoints.merge_config:MergeVlmConfig",
@@ -256,6 +261,16 @@ def _evaluate(config: Any) -> object:
         return run(config, load(config.policy, device=config.devices[0], **how))
     with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:
         return run(config, policy)
+
+
+def _convert(config: Any) -> None:
+    from pathlib import Path
+
+    from handeye.checkpoints.convert import convert
+    from handeye.policy.address import folder_and_options
+
+    folder, options = folder_and_options(config.checkpoint)
+    convert(config, Path(folder), options)
 
 
 def _bench_eval(config: Any) -> object:

@@ -17,7 +17,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from handeye.checkpoints.layouts import openpi_names as names
+from handeye.checkpoints.npz import read_npz
 from handeye.checkpoints.published import load
+from handeye.cli import main
 from handeye.errors import UserError
 from handeye.serve.local import LocalPolicy
 from handeye.types import Observation
@@ -164,3 +166,35 @@ def test_two_sets_of_weights(folder: Path, options: Mapping[str, str]) -> None:
         load(folder, options)
     with pytest.raises(UserError, match="give the folder above"):
         load(folder / "params", options)
+
+
+def test_there_and_back(folder: Path, options: dict[str, str], tmp_path: Path) -> None:
+    """openpi's PyTorch layout, ours, both of openpi's: the same numbers, statistics and answers everywhere."""
+    before = load(folder, options)
+    address = f"{folder}#" + ",".join(f"{name}={value}" for name, value in options.items() if name != "precision")
+    ours, theirs, jax = tmp_path / "ours", tmp_path / "theirs", tmp_path / "weights.npz"
+    main(["convert", address, str(ours)])
+    main(["convert", str(ours), str(theirs), "--to", "openpi-torch"])
+    main(["convert", str(ours), str(jax), "--to", "openpi-jax"])
+    found = load_file(folder / "model.safetensors")
+    written = load_file(theirs / "model.safetensors")
+    assert found.keys() == written.keys()
+    assert all(torch.equal(found[name], written[name]) for name in found)
+    told = json.loads((theirs / "assets" / "someone" / "libero" / "norm_stats.json").read_text())
+    assert told == {"norm_stats": STATISTICS}
+    tree = names.to_tree(before.model.state_dict(), before.model.config)
+    again = read_npz(jax)
+    assert again.keys() == tree.keys() and all(torch.equal(again[key], tree[key]) for key in tree)
+    seen = observations(1)
+    answers = [LocalPolicy(c).act(seen)[0].actions for c in (before, load(ours), load(theirs, options))]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_converting_refuses(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", str(folder), str(folder)])
+    assert "exists already" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["convert", str(folder), str(tmp_path / "new"), "--to", "openpi-jax"])
+    assert "ends in .npz" in capsys.readouterr().err

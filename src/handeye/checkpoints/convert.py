@@ -1,0 +1,69 @@
+"""`handeye convert`: a policy's checkpoint from one layout into another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from handeye.checkpoints.convert_config import ConvertConfig
+from handeye.checkpoints.layouts import openpi
+from handeye.checkpoints.layouts import openpi_names as names
+from handeye.checkpoints.load import Checkpoint
+from handeye.checkpoints.npz import write_npz
+from handeye.checkpoints.published import load
+from handeye.checkpoints.save import save, whole_folder
+from handeye.console import say
+from handeye.data.statistics import Statistics, VectorStatistics
+from handeye.errors import UserError
+from handeye.models import pi05
+from handeye.records import write_bytes, write_json
+
+ASSET = "physical-intelligence/libero"
+"""Where statistics go that come from elsewhere: the asset of openpi's LIBERO configurations."""
+
+ROWS = ("mean", "std", "q01", "q99")
+
+
+def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> None:
+    """`config.checkpoint`, taken apart: its folder, and what is said of it."""
+    if openpi.recognises(folder):
+        options = {"precision": "fp32", **options}  # what acting computes in is no reason to store less
+    checkpoint = load(folder, options)
+    state = {name: tensor.detach() for name, tensor in checkpoint.model.state_dict().items()}
+    if config.to == "handeye":
+        save(config.out, checkpoint.manifest, state)
+    elif not isinstance(checkpoint.model, pi05.Model):
+        raise UserError(
+            f"{config.checkpoint} is {checkpoint.manifest.family}.",
+            why=f"only pi0 and pi0.5 can be written as {config.to}",
+            fix="leave out --to",
+        )
+    elif config.to == "openpi-jax":
+        write_npz(config.out, names.to_tree(state, checkpoint.model.config))
+    else:
+        _write_torch(config.out, checkpoint, checkpoint.model.config, state)
+    say(f"{config.out}: {len(state)} tensors, {sum(x.numel() for x in state.values()):,} numbers")
+
+
+def _write_torch(out: Path, checkpoint: Checkpoint, config: pi05.Config, state: dict[str, Tensor]) -> None:
+    manifest = checkpoint.manifest
+    asset = manifest.provenance.get("asset") or f"{openpi.ASSETS}/{ASSET}/{openpi.STATISTICS}"
+    with whole_folder(out) as part:
+        save_file(names.to_torch(state, config), part / openpi.WEIGHTS, metadata=names.TORCH_METADATA)
+        write_json(part / asset, norm_stats(manifest.statistics))
+        for vocabulary in manifest.pipeline.vocabularies():
+            name = openpi.TOKENIZER if vocabulary.name.endswith(".model") else vocabulary.name
+            write_bytes(part / name, vocabulary.content())
+
+
+def norm_stats(statistics: Statistics) -> dict[str, Any]:
+    """As openpi's norm_stats.json has them; what it has no place for is left out."""
+
+    def rows(vector: VectorStatistics) -> dict[str, list[float]]:
+        return {name: list(row) for name in ROWS if (row := getattr(vector, name)) is not None}
+
+    return {"norm_stats": {"state": rows(statistics.proprio), "actions": rows(statistics.action)}}
