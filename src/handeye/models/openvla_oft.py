@@ -190,9 +190,10 @@ class Model(nn.Module):
     def denoising_loss(
         self, batch: Mapping[str, Tensor], noise_BTA: Tensor, step_B: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Given the noise and how much of it."""
+        """Given the noise and how much of it. Past an episode's end there is nothing to be read, either: zeros."""
         asked = self.look(batch, *trimmed(batch))
-        noisy_BTA = self.ddim.noisy(batch["actions"], noise_BTA, step_B)
+        known_BTA = batch["actions"] * batch["valid"][..., None]
+        noisy_BTA = self.ddim.noisy(known_BTA, noise_BTA, step_B)
         error_BT = (self.answer(asked, noisy_BTA, step_B).float() - noise_BTA).square().mean(-1)
         return _mean(error_BT, batch), _first_and_others("noise_mse", error_BT, batch)
 
