@@ -24,11 +24,15 @@ pytestmark = [pytest.mark.goldens, pytest.mark.slow]
 
 @pytest.fixture
 def address(goldens: Path, tmp_path: Path) -> str:
+    return checkpoint("pi05_tiny", goldens, tmp_path) + ",state=yes"
+
+
+def checkpoint(name: str, goldens: Path, tmp_path: Path) -> str:
     pytest.importorskip("tensorstore", reason="needs the extra `orbax`")
-    shutil.copytree(goldens / "pi05" / "pi05_tiny" / "checkpoint", tmp_path / "checkpoint")
+    shutil.copytree(goldens / "pi05" / name / "checkpoint", tmp_path / "checkpoint")
     tokenizer = goldens / "pi05" / "tokenizer" / "tiny_tokenizer.model"
     shutil.copy2(tokenizer, tmp_path / "checkpoint" / "paligemma_tokenizer.model")
-    return f"{tmp_path / 'checkpoint'}#state=yes,precision=fp32"
+    return f"{tmp_path / 'checkpoint'}#precision=fp32"
 
 
 def test_evaluated_twice(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +58,9 @@ def test_evaluated_twice(address: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert len({r["hashes"]["actions"] for r in records[0]}) == 2
 
 
-def test_together_as_alone(address: str) -> None:
+@pytest.mark.parametrize("name", ["pi05_tiny", "pi0_tiny"])
+def test_together_as_alone(name: str, goldens: Path, tmp_path: Path) -> None:
+    address = checkpoint(name, goldens, tmp_path)
     one, many = load(address, device="cpu", rows=1), load(address, device="cpu", rows=3)
     random = np.random.default_rng(1)
     asked = [

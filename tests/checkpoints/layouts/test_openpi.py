@@ -150,6 +150,8 @@ def test_folders_that_leave_something_open(folder: Path, options: dict[str, str]
         ({"chunk": "none"}, "chunk=none"),
         ({"state": "maybe"}, "maybe"),
         ({"heads": ""}, "heads=N"),
+        ({"heads": "999"}, "no 999 heads"),
+        ({"heads": "5"}, "no 5 heads"),
         ({"vision_heads": ""}, "vision_heads=N"),
         ({"precision": "fp16"}, "fp16"),
     ],

@@ -369,8 +369,8 @@ def config_of_torch(
         return pi05.Config(
             kind="pi0" if "state_proj.weight" in tensors else "pi05",
             vision=vision,
-            language=_stack_of(tensors, "language", given),
-            expert=_stack_of(tensors, "expert", given),
+            language=_stack_of(tensors, "language", given, what),
+            expert=_stack_of(tensors, "expert", given, what),
             vocabulary=table.shape[0],
             action_width=tensors["action_in_proj.weight"].shape[1],
             chunk=chunk,
@@ -384,9 +384,15 @@ def config_of_torch(
         ) from None
 
 
-def _stack_of(tensors: Mapping[str, Tensor], ours: str, heads: int) -> GemmaConfig:
+def _stack_of(tensors: Mapping[str, Tensor], ours: str, heads: int, what: str) -> GemmaConfig:
     query, key, up = (tensors[torch_name(f"{ours}.layers.0.{part}.weight")] for part in ("query", "key", "up"))
     head_dim = query.shape[0] // heads
+    if head_dim * heads != query.shape[0] or key.shape[0] % head_dim:
+        raise UserError(
+            f"{what} has no {heads} heads.",
+            why=f"queries of its {ours} model have {query.shape[0]} rows, keys {key.shape[0]}",
+            fix="say how many it has: heads=N",
+        )
     return GemmaConfig(
         width=query.shape[1],
         depth=_depth(tensors, ours),
