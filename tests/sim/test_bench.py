@@ -22,7 +22,7 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ms = found["control_step"]["libero_object/0"]["ms"]
     assert set(ms) == {"ours, bitwise", "ours, fast", "floor: 25 mj_step"}
     assert 0.1 < ms["floor: 25 mj_step"] < ms["ours, bitwise"] < 200
-    ours = found["cameras"]["ours"]
+    ours = found["cameras"]["libero_object/0"]["ours"]
     assert 0 < ours["second use, s"] < ours["first use, s"]
     assert 100 < ours["memory, MB"]["pss"] <= ours["memory, MB"]["rss"] < 2000
     assert "episodes per minute" in capsys.readouterr().out

@@ -158,3 +158,32 @@ def test_room_is_made_where_nobody_was_for_longest(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(scene, "KEPT_ON_DISK", 850)
     scene._make_room(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".young.part", "b-400.mjb", "c-400.mjb"]
+
+
+def test_a_problem_is_composed_once_unless_a_file_it_came_from_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from handeye.sim.catalogue import KINDS
+    from handeye.sim.compose import Composed
+    from handeye.sim.world import Problem
+
+    source = tmp_path / "part.xml"
+    source.write_text("<mujoco/>")
+    made = []
+
+    def compose(problem: Problem) -> Composed:
+        kind = next(iter(KINDS.values()))
+        composed = Composed(xml="", roots={}, sources=frozenset({source}), parts={}, places={}, kind=kind)
+        made.append(composed)
+        return composed
+
+    monkeypatch.setattr(scene, "compose", compose)
+    monkeypatch.setattr(scene, "_compositions", {})
+    words = {"language": "", "regions": {}, "fixtures": {}, "objects": {}, "of_interest": (), "init": (), "goal": ()}
+    problems = [Problem(name=f"p{number}", **words) for number in range(scene.KEPT_COMPOSITIONS + 1)]
+    assert scene._composed(problems[0]) is scene._composed(problems[0]) is made[0]
+    source.write_text("<mujoco> </mujoco>")
+    assert scene._composed(problems[0]) is made[1] and len(made) == 2
+    for problem in problems:
+        scene._composed(problem)
+    assert len(scene._compositions) == scene.KEPT_COMPOSITIONS

@@ -53,9 +53,19 @@ class Composed:
     """Files are named relative to `roots`: `libero:scenes/...`, `robosuite:robots/...`."""
 
     roots: Mapping[str, Path]
+    sources: frozenset[Path]
+    """The model files it was put together from."""
+
     parts: Mapping[str, Part]
     places: Mapping[str, Place]
     kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    roots: Mapping[str, Path]
+    read: set[Path]
+    """Every model file that was read so far."""
 
 
 def compose(problem: Problem) -> Composed:
@@ -63,21 +73,26 @@ def compose(problem: Problem) -> Composed:
     if problem.name not in KINDS:
         raise unknown("kind of scene", problem.name, KINDS, fix="the task file's `problem` must name one of these")
     kind = KINDS[problem.name]
-    roots = {"libero": libero_assets(), "robosuite": robosuite_assets()}
-    world = _load(roots, "robosuite:base.xml")
+    files = _Files(roots={"libero": libero_assets(), "robosuite": robosuite_assets()}, read=set())
+    world = _load(files, "robosuite:base.xml")
     _settings(world)
     areas = [region for region in problem.regions.values() if region.target == kind.setting.arena and region.ranges]
-    _merge(world, _arena(roots, kind, areas))
-    _merge(world, _robot(roots, kind))
+    _merge(world, _arena(files, kind, areas))
+    _merge(world, _robot(files, kind))
     parts: dict[str, Part] = {}
     places: dict[str, Place] = {area.name: Place(name=area.name, owner=None) for area in areas}
     for name, category in _instances(problem, kind):
-        root, body, part = _part(roots, name, category)
+        root, body, part = _part(files, name, category)
         _merge(world, root, only=body)
         parts[name] = part
         places.update(_places(body, part))
     return Composed(
-        xml=ElementTree.tostring(world, encoding="unicode"), roots=roots, parts=parts, places=places, kind=kind
+        xml=ElementTree.tostring(world, encoding="unicode"),
+        roots=files.roots,
+        sources=frozenset(files.read),
+        parts=parts,
+        places=places,
+        kind=kind,
     )
 
 
@@ -98,10 +113,11 @@ def _instances(problem: Problem, kind: Kind) -> Iterable[tuple[str, str]]:
 # ---- reading one file -----------------------------------------------------------------------------------------------
 
 
-def _load(roots: Mapping[str, Path], where: str) -> Element:
+def _load(files: _Files, where: str) -> Element:
     """A model file with every section, defaults written out, and file names relative to the roots."""
     root_name, _, path = where.partition(":")
-    file = roots[root_name] / path
+    file = files.roots[root_name] / path
+    files.read.add(file)
     try:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError) as error:
@@ -168,8 +184,8 @@ def _settings(world: Element) -> None:
 # ---- the arena ------------------------------------------------------------------------------------------------------
 
 
-def _arena(roots: Mapping[str, Path], kind: Kind, areas: Iterable[Region]) -> Element:
-    root = _load(roots, f"libero:{kind.arena_file}")
+def _arena(files: _Files, kind: Kind, areas: Iterable[Region]) -> Element:
+    root = _load(files, f"libero:{kind.arena_file}")
     for asset in _section(root, "asset"):
         for name, style in (("texplane", kind.floor), ("tex-wall", kind.wall)):
             if asset.tag == "texture" and asset.get("name") == name:
@@ -222,9 +238,9 @@ def _area(region: Region, offset: tuple[float, float, float]) -> Element:
 # ---- the robot ------------------------------------------------------------------------------------------------------
 
 
-def _robot(roots: Mapping[str, Path], kind: Kind) -> Element:
+def _robot(files: _Files, kind: Kind) -> Element:
     """Arm, then what it stands on, then its hand; each behind its own prefix."""
-    arm = _load(roots, "robosuite:robots/panda/robot.xml")
+    arm = _load(files, "robosuite:robots/panda/robot.xml")
     _name_geoms(arm)
     _prefix_and_paint(arm, "robot0_", ROBOT_COLOUR)
     base = _named(arm, "body", "robot0_base")
@@ -233,11 +249,11 @@ def _robot(roots: Mapping[str, Path], kind: Kind) -> Element:
         joint.attrib.setdefault("frictionloss", repr(FRICTION_LOSS))
         joint.attrib.setdefault("armature", repr(BASE_ARMATURE / (index + 1)))
         joint.set("damping", repr(DAMPING[index]))
-    mount = _load(roots, f"robosuite:mounts/{'rethink_mount' if kind.mounted else 'null_mount'}.xml")
+    mount = _load(files, f"robosuite:mounts/{'rethink_mount' if kind.mounted else 'null_mount'}.xml")
     _prefix_and_paint(mount, "mount0_", MOUNT_COLOUR)
     stand = _named(mount, "body", "mount0_base")
     stand.set("pos", _text((0.0, 0.0, 0.01 if kind.mounted else 0.0)))
-    hand = _load(roots, "robosuite:grippers/panda_gripper.xml")
+    hand = _load(files, "robosuite:grippers/panda_gripper.xml")
     _prefix_and_paint(hand, "gripper0_", GRIPPER_COLOUR)
     for part, onto in ((mount, "robot0_base"), (hand, "robot0_right_hand")):
         _named(arm, "body", onto).extend(list(_section(part, "worldbody")))
@@ -271,10 +287,10 @@ def _paint(geom: Element, colour: str) -> None:
 # ---- objects and fixtures -------------------------------------------------------------------------------------------
 
 
-def _part(roots: Mapping[str, Path], name: str, category: str) -> tuple[Element, Element, Part]:
+def _part(files: _Files, name: str, category: str) -> tuple[Element, Element, Part]:
     """(file, its body, what it means)"""
     about = CATEGORIES[category]
-    root = _load(roots, f"libero:{about.model(category)}")
+    root = _load(files, f"libero:{about.model(category)}")
     outer = _section(root, "worldbody").find("body")
     body = None if outer is None else outer.find("body[@name='object']")
     if outer is None or body is None:

@@ -91,7 +91,7 @@ class BenchSimConfig:
     """A Python interpreter with hf-libero 0.1.4, robosuite 1.4.0 and mujoco 3.3.2. Without it only ours is measured."""
 
     tasks: tuple[str, ...] = ("libero_spatial/0", "libero_object/2", "libero_goal/3", "libero_10/3")
-    """SUITE/INDEX of the tasks whose control step is measured; the first also stands for cameras, start and memory."""
+    """SUITE/INDEX of the tasks that are measured: control step, start, episodes with two cameras, memory."""
 
     blocks: int = 8
     """Alternations per figure."""

@@ -18,6 +18,7 @@ from handeye.sim import rendering
 from handeye.sim.config import CAMERAS, Backend
 from handeye.sim.controller import ARM, FINGERS
 from handeye.sim.culling import Culling
+from handeye.sim.mirrors import Passes
 
 MAX_GEOMS = 1000  # of a frame, as in the reference; no scene comes near
 COLLISION_GROUP = 0
@@ -53,15 +54,19 @@ class Cameras:
         self._view = mujoco.MjrRect(0, 0, size, size)
         self._pixels = np.empty((size, size, 3), np.uint8)
         self._culling = Culling(model)
+        self._passes: Passes | None = None
 
     def render(self, data: mujoco.MjData, name: str) -> UInt8[np.ndarray, "H W 3"]:
         """Upright: the top row first, as a person would hang the picture. The reference hands out the bottom row."""
         self._gl.make_current()
         self._camera.fixedcamid = self._ids[name]
-        with self._culling.of(data, self._ids[name]):
+        with self._culling.of(data, self._ids[name]) as seen:
             mujoco.mjv_updateScene(
                 self.model, data, self._option, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
             )
+        if seen.mirror is not None:
+            self._passes = self._passes or Passes(self._context)
+            self._passes.arrange(self._scene, seen)
         mujoco.mjr_render(self._view, self._scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._view, self._context)
         return self._pixels[::-1].copy()

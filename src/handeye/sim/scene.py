@@ -13,8 +13,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from weakref import WeakValueDictionary
 from xml.etree import ElementTree
@@ -26,11 +28,14 @@ from handeye import console
 from handeye.errors import UserError
 from handeye.paths import scene_cache
 from handeye.records import sha256_file, sha256_json, write_bytes, write_json
-from handeye.sim.compose import compose
+from handeye.sim.compose import Composed, compose
 from handeye.sim.world import Problem, Scene
 
 KEPT_ON_DISK = 8e9
 """Bytes. LIBERO's 130 tasks make 32 different models of 0.09 to 0.23 GB; what was not used for longest goes first."""
+
+KEPT_COMPOSITIONS = 4
+"""Half a megabyte of text each."""
 
 ABANDONED = 3600.0
 """Seconds after which a half-written file belongs to a process that was killed."""
@@ -45,7 +50,7 @@ the disk sooner than a renderer is made for it."""
 
 def libero_scene(problem: Problem) -> Scene:
     """The scene of one LIBERO task. UserError where its files are not there, or MuJoCo cannot compile them."""
-    composed = compose(problem)
+    composed = _composed(problem)
     model, digest = cached_model(composed.xml, composed.roots)
     return Scene(
         problem=problem,
@@ -55,6 +60,41 @@ def libero_scene(problem: Problem) -> Scene:
         places=composed.places,
         digest=digest,
     )
+
+
+def _composed(problem: Problem) -> Composed:
+    """Put together once per problem, and again where a file that it was made from has changed."""
+    known = _compositions.get(id(problem))
+    if known is None or known.problem is not problem or known.stamps != _stamps(known.composed.sources):
+        composed = compose(problem)
+        known = _Composition(problem=problem, composed=composed, stamps=_stamps(composed.sources))
+        _compositions[id(problem)] = known
+        if len(_compositions) > KEPT_COMPOSITIONS:
+            del _compositions[next(iter(_compositions))]
+    return known.composed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Composition:
+    problem: Problem
+    composed: Composed
+    stamps: dict[Path, tuple[int, int, int] | None]
+
+
+_compositions: dict[int, _Composition] = {}
+"""By the identity of the problem, which stays alive as long as it is in here."""
+
+
+def _stamps(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int] | None]:
+    """Size, time of change and number of each file; None where it is gone."""
+    found: dict[Path, tuple[int, int, int] | None] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+            found[path] = status.st_size, status.st_mtime_ns, status.st_ino
+        except OSError:
+            found[path] = None
+    return found
 
 
 def cached_model(xml: str, roots: Mapping[str, Path]) -> tuple[mujoco.MjModel, str]:
@@ -184,11 +224,16 @@ def _make_room(folder: Path) -> None:
 
 def _digest(xml: str, roots: Mapping[str, Path]) -> str:
     """Of the text, of the files it names, and of what compiles them."""
-    names = sorted(
-        {element.attrib["file"] for element in ElementTree.fromstring(xml).iter() if "file" in element.attrib}
-    )
+    names = _file_names(xml)
     files = _file_digests([_file(name, roots) for name in names])
     return sha256_json([mujoco.mj_versionString(), xml, names, files])
+
+
+@lru_cache(maxsize=8)
+def _file_names(xml: str) -> list[str]:
+    return sorted(
+        {element.attrib["file"] for element in ElementTree.fromstring(xml).iter() if "file" in element.attrib}
+    )
 
 
 def _with_paths(xml: str, roots: Mapping[str, Path]) -> str:
