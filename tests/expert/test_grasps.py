@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from handeye.expert.geometry import Cloud, sample
-from handeye.expert.grasps import OPEN, TIGHT, TIP, Taste, best, candidates, different, down, hits, nearby
+from handeye.expert.grasps import OPEN, TIGHT, TIP, Taste, best, candidates, down, hits, nearby
 
 NOTHING = np.zeros((0, 3))
 
@@ -82,6 +82,6 @@ def test_a_grasp_with_room_to_spare_is_worth_more():
 
 
 def test_different_grasps_differ():
-    found = different(candidates(box((0.02, 0.02, 0.03)), NOTHING, Taste(), want=60))
+    found = candidates(box((0.02, 0.02, 0.03)), NOTHING, Taste(), want=8, different=True)
     assert len(found) >= 2
     assert abs(found[0].rot[:, 0] @ found[1].rot[:, 0]) < 0.9 or np.linalg.norm(found[0].pos - found[1].pos) > 0.03

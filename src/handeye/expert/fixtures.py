@@ -13,6 +13,7 @@ from handeye.expert.skills import (
     OPEN_HAND,
     Command,
     LostError,
+    NoWayError,
     Pose,
     Progress,
     Script,
@@ -21,6 +22,7 @@ from handeye.expert.skills import (
     reach,
     release,
     retreat,
+    rotation_vector,
     travel_height,
 )
 from handeye.sim.world import Articulation
@@ -28,6 +30,9 @@ from handeye.sim.world import Articulation
 BAR_TILTS = (0.9, 1.1, 1.3, 1.45)
 """Of the hand when it takes a drawer's bar (rad), the first that hits nothing: steep enough for the inner finger to fit
 between bar and drawer."""
+
+FAR_TURN = 1.5
+"""From here (rad) a hand turns before it tilts."""
 
 PUSH_TILT = 0.6
 """Of the hand when it pushes (rad): the palm stays behind the finger tips."""
@@ -172,6 +177,19 @@ def push_shut(world: World, name: str) -> Script:
             yield from _push_door(world, Hinge(world, joint), limits)
 
 
+def _swing(world: World, pos: Float[np.ndarray, "3"], rot: Float[np.ndarray, "3 3"], height: float) -> Script:
+    """Before a long turn into a tilted pose: turn upright, above it. On the shortest way there the hand would lean over
+    until a joint of the arm ends."""
+    if float(np.linalg.norm(rotation_vector(rot @ world.rot.T))) > FAR_TURN:
+        upright = about(np.cross(rot[:, 2], [0, 0, -1.0]) / max(np.hypot(*rot[:2, 2]), 1e-9), _tilt(rot)) @ rot
+        above = np.array([*pos[:2], height])
+        yield from reach(world, Pose(pos=above, rot=upright), CLOSED_HAND, height=height, far=0.05, turned=0.4)
+
+
+def _tilt(rot: Float[np.ndarray, "3 3"]) -> float:
+    return float(np.arccos(np.clip(-rot[2, 2], -1, 1)))
+
+
 def _push_drawer(world: World, slide: Hinge, limits: Articulation) -> Script:
     inward = sign(limits.is_close) * slide.axis
     drawer = slide.cloud()
@@ -182,6 +200,7 @@ def _push_drawer(world: World, slide: Hinge, limits: Articulation) -> Script:
     start = middle - 0.05 * inward
     start[2] = max(middle[2] - 0.005, world.floor + TIP + 0.004)
     height = travel_height(world.others(), world.pos, start) + TIP + CLEARANCE
+    yield from _swing(world, start, rot, height)
     yield from reach(world, Pose(pos=start, rot=rot), CLOSED_HAND, height=height, far=0.02, turned=0.2, slope=4.0)
     progress = Progress(world, patience=15)
     while not progress.halted():
@@ -203,6 +222,7 @@ def _push_door(world: World, hinge: Hinge, limits: Articulation) -> Script:
     point[2] = (door.low[2] + door.high[2]) / 2 + 0.02
     rot = _along(shut, PUSH_TILT)
     height = travel_height(world.others(), world.pos, point) + TIP + CLEARANCE
+    yield from _swing(world, point, rot, height)
     yield from reach(world, Pose(pos=point, rot=rot), CLOSED_HAND, height=height, far=0.02, turned=0.2)
     progress = Progress(world, patience=15)
     while not progress.halted():
@@ -221,7 +241,7 @@ def turn(world: World, name: str, *, on: bool) -> Script:
     knob = Hinge(world, joints[0])
     grasp = best(knob.cloud(), world.others(name), Taste(off=20.0, lift=0.0))
     if grasp is None or limit is None:
-        raise LostError(name, "there is nothing to turn it by that the hand reaches")
+        raise NoWayError(name, "there is nothing to turn it by that the hand reaches")
     around = world.others()
     height = travel_height(around, world.pos, grasp.pos) + TIP + CLEARANCE
     yield from reach(world, Pose(pos=grasp.pos, rot=grasp.rot), OPEN_HAND, height=height)

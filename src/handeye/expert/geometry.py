@@ -227,20 +227,16 @@ class HeightMap:
     """The highest point of a cloud above each cell of the ground, `floor` where there is none."""
 
     def __init__(self, points: Float[np.ndarray, "N 3"], floor: float) -> None:
-        self.floor = floor
         cells = np.floor(points[:, :2] / CELL).astype(int)
-        self._corner = cells.min(0) if len(cells) else np.zeros(2, int)
-        self._size = cells.max(0) - self._corner + 1 if len(cells) else np.zeros(2, int)
-        self._top = np.full(tuple(self._size), floor)
+        self._corner = cells.min(0) - 1 if len(cells) else np.zeros(2, int)
+        self._last = cells.max(0) + 1 - self._corner if len(cells) else np.zeros(2, int)
+        self._top = np.full(tuple(self._last + 1), floor)  # with a border, which stands for all that lies beyond
         at = cells - self._corner
         np.maximum.at(self._top, (at[:, 0], at[:, 1]), points[:, 2])
 
     def at(self, xy: Float[np.ndarray, "*B 2"]) -> Float[np.ndarray, "*B"]:
-        cells = np.floor(xy / CELL).astype(int) - self._corner
-        known = np.all((cells >= 0) & (cells < self._size), axis=-1)
-        heights = np.full(known.shape, self.floor)
-        heights[known] = self._top[cells[known, 0], cells[known, 1]]
-        return heights
+        cells = np.clip(np.floor(xy / CELL).astype(int) - self._corner, 0, self._last)
+        return self._top[cells[..., 0], cells[..., 1]]
 
     def rest(self, body: Float[np.ndarray, "N 3"], xy: Float[np.ndarray, "G 2"]) -> Float[np.ndarray, "G"]:
         """The height of a rigid body's origin when it is lowered at each of these places until it touches."""

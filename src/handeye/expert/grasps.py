@@ -171,9 +171,16 @@ def hits(local: Float[np.ndarray, "N 3"], boxes: Boxes = HAND, *, back: float = 
 
 
 def candidates(
-    thing: Cloud, others: Float[np.ndarray, "N 3"], taste: Taste, *, want: int = 1, limit: int = 1000
+    thing: Cloud,
+    others: Float[np.ndarray, "N 3"],
+    taste: Taste,
+    *,
+    want: int = 1,
+    limit: int = 1000,
+    different: bool = False,
 ) -> list[Grasp]:
-    """Up to `want` grasps that hit nothing, the best first. `others` is everything else that stands around."""
+    """Up to `want` grasps that hit nothing, the best first. `others` is everything else that stands around. `different`
+    ones are no neighbours of a better one."""
     middles, axes, widths = _pairs(thing, limit)
     if not len(middles):
         return []
@@ -195,6 +202,8 @@ def candidates(
         order = [i for i in np.argsort(-score, kind="stable") if lift[i] < 0.009 and not (edge[i] or blocked[i])]
         roomy = 0
         for i in order:
+            if different and any(_alike(pos[i], rot[i], other) for other in found):
+                continue
             local, mine = nearby(pos[i], rot[i], near, back=max(APPROACH)), nearby(pos[i], rot[i], own)
             if hits(local) or hits(mine) or hits(local, (BETWEEN,)) or any(hits(local, back=d) for d in APPROACH):
                 continue
@@ -230,18 +239,10 @@ def _scores(
     return score - 25.0 * np.abs(far + close) / 2, far - close
 
 
-def different(grasps: Sequence[Grasp], *, most: int = 8, angle: float = 0.5, far: float = 0.03) -> list[Grasp]:
-    """The best of each kind: grasps that differ in direction or place, in order."""
-    kept: list[Grasp] = []
-    for grasp in grasps:
-        if all(
-            abs(float(grasp.rot[:, 0] @ other.rot[:, 0])) < np.cos(angle) or np.linalg.norm(grasp.pos - other.pos) > far
-            for other in kept
-        ):
-            kept.append(grasp)
-        if len(kept) == most:
-            break
-    return kept
+def _alike(pos: Float[np.ndarray, "3"], rot: Float[np.ndarray, "3 3"], other: Grasp) -> bool:
+    """Both in place, to 3 cm, and in closing direction, to half a radian."""
+    near = np.linalg.norm(pos - other.pos) <= 0.03
+    return bool(near and abs(float(rot[:, 0] @ other.rot[:, 0])) >= np.cos(0.5))
 
 
 def best(thing: Cloud, others: Float[np.ndarray, "N 3"], taste: Taste) -> Grasp | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from handeye.expert.geometry import CELL, HeightMap, thin, underside
+from handeye.expert.geometry import CELL, HeightMap, inside, thin, underside
 from handeye.expert.grasps import HAND, yaw
 from handeye.expert.skills import Pose, Spot, World
 from handeye.sim.world import Predicate
@@ -35,12 +35,14 @@ def hand_points() -> Float[np.ndarray, "N 3"]:
     return np.concatenate(points)
 
 
-def would_hold(world: World, predicate: Predicate, pos: Float[np.ndarray, "3"], *, margin: float = MARGIN) -> bool:
-    """Whether On or In would hold with the thing's body at `pos` and touching what is below it."""
+def would_hold(
+    world: World, predicate: Predicate, pos: Float[np.ndarray, "G 3"], *, margin: float = MARGIN
+) -> Bool[np.ndarray, "G"]:
+    """Whether On or In would hold with the thing's body at each of these places and touching what is below it."""
     kind, _, place = predicate
     if place in world.scene.parts:
-        other = world.part_pos(place)
-        return bool(other[2] <= pos[2] and np.hypot(*(pos - other)[:2]) < 0.03 - margin)
+        offset = pos - world.part_pos(place)
+        return (offset[:, 2] >= 0) & (np.hypot(offset[:, 0], offset[:, 1]) < 0.03 - margin)
     site = world.model.site(place).id
     centre, turn, size = (
         world.data.site_xpos[site],
@@ -49,11 +51,11 @@ def would_hold(world: World, predicate: Predicate, pos: Float[np.ndarray, "3"], 
     )
     if kind == "in":
         reach = np.abs(turn @ size)
-        return bool(np.all(pos > centre - reach - [0, 0, 0.01] + margin) and np.all(pos < centre + reach - margin))
-    local = turn @ (pos - centre)
+        return inside(pos, centre - reach - [0, 0, 0.01] + margin, centre + reach - margin)
+    local = (pos - centre) @ turn.T
     # A bottom face that lies on the region is at its lower limit, so only the sides have a margin.
-    sides = bool(np.all(np.abs(local[:2]) < size[:2] - min(margin, float(size[:2].min()) / 4)))
-    return sides and bool(size[2] - 0.005 < local[2] < size[2] + 0.10)
+    sides = np.all(np.abs(local[:, :2]) < size[:2] - min(margin, float(size[:2].min()) / 4), axis=1)
+    return sides & (size[2] - 0.005 < local[:, 2]) & (local[:, 2] < size[2] + 0.10)
 
 
 def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[float, Spot] | None:
@@ -64,21 +66,16 @@ def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[f
     centre, reach = _extent(world, predicate[2])
     steps = [np.arange(0, r + 1e-9, GRID) for r in reach]
     xy = centre + np.array(list(itertools.product(*(np.concatenate([-s[:0:-1], s]) for s in steps))))
-    best: tuple[float, Spot] | None = None
-    for turn in TURNS:
-        if best is not None:
-            break  # the least turn that does
+    for turn in TURNS:  # the least turn that does
         spin = yaw(turn)
         z = GAP + np.maximum(ground.rest(underside(body @ spin.T), xy), ground.rest(underside(hand @ spin.T), xy))
         cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - world.floor)
-        for i in np.argsort(cost, kind="stable"):
-            if best is not None and cost[i] >= best[0]:
-                break
-            pos = np.array([*xy[i], z[i]])
-            if would_hold(world, predicate, pos):
-                best = (float(cost[i]), Spot(pos=pos, turn=turn))
-                break
-    return best
+        pos = np.column_stack([xy, z])
+        cost[~would_hold(world, predicate, pos)] = np.inf
+        best = int(cost.argmin())
+        if np.isfinite(cost[best]):
+            return float(cost[best]), Spot(pos=pos[best], turn=turn)
+    return None
 
 
 def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
@@ -87,6 +84,18 @@ def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
     centre, _ = _extent(world, predicate[2])
     z = max(float(ground.rest(underside(points), centre[None])[0]) for points in (body, hand))
     return Spot(pos=np.array([*centre, z + GAP]))
+
+
+def covered(world: World, predicate: Predicate) -> bool:
+    """Whether something hangs over the middle of a place, so that nothing can be dropped into it."""
+    place = predicate[2]
+    if place in world.scene.parts:
+        return False
+    site = world.model.site(place).id
+    centre, turn = world.data.site_xpos[site], world.data.site_xmat[site].reshape(3, 3)
+    top = centre[2] + (np.abs(turn) @ world.model.site_size[site])[2]
+    ground = HeightMap(world.others(predicate[1]), world.floor)
+    return bool(ground.at(centre[None, :2])[0] > top)
 
 
 def _falling(world: World, thing: str, grasp: Pose | None) -> tuple[HeightMap, np.ndarray, np.ndarray]:

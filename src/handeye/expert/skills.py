@@ -72,6 +72,10 @@ def rotation_vector(rot: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3"]:
     return vector
 
 
+class NoWayError(LostError):
+    """Nothing was begun, for lack of a plan. Trying again helps only if something else moves."""
+
+
 class World:
     """What the expert sees: the privileged state of one environment."""
 

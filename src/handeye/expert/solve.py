@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import Float
 
 from handeye.expert.fixtures import drag, joints_and_limits, open_end, pull_open, push_shut, turn
-from handeye.expert.grasps import Grasp, Taste, best, candidates, different
-from handeye.expert.places import drop_spot, find_spot
+from handeye.expert.grasps import Grasp, Taste, best, candidates
+from handeye.expert.places import covered, drop_spot, find_spot
 from handeye.expert.press import is_key, press
 from handeye.expert.skills import (
     CLOSED_HAND,
     OPEN_HAND,
     Command,
     LostError,
+    NoWayError,
     Pose,
     Script,
     World,
@@ -41,6 +42,9 @@ TRIES = 20
 HAND_COST = 0.5
 """The best grasp for taking is kept if the hand makes putting no dearer than this (costs of places.find_spot): it may
 keep a small thing 12 cm above the ground of a basket."""
+
+DRAWER_CARE = 3.0
+"""How much more the place in a drawer weighs than another one: what stands askew there keeps it from shutting."""
 
 LEANS = (-0.25, 0.25, -0.5, 0.5)
 """Tilts of the hand (grasps.Taste) that are tried where nothing can be taken upright, since the palm hits a neighbour;
@@ -90,6 +94,7 @@ class Expert:
 
 def solve(world: World, expert: Expert) -> Script:
     """Work on open predicates until none is left; what went wrong is tried again."""
+    blocked = 0
     for _ in range(TRIES):
         truths = world.env.truths()
         todo = [p for p in sorted(world.scene.problem.goal, key=lambda p: FIRST.index(p[0])) if not truths[p]]
@@ -97,8 +102,15 @@ def solve(world: World, expert: Expert) -> Script:
             return
         try:
             yield from _achieve(world, todo[0])
+        except NoWayError as none:
+            blocked += 1
+            expert.note = str(none)
+            if blocked == 3:
+                expert.note = f"gave up: {none}"
+                return
+            yield from retreat(world)
         except LostError as lost:
-            expert.note, expert.losses = str(lost), expert.losses + 1
+            expert.note, expert.losses, blocked = str(lost), expert.losses + 1, 0
             yield from retreat(world)
         else:
             expert.note = "" if world.env.truths()[todo[0]] else f"done, and yet not so: {' '.join(todo[0])}"
@@ -148,17 +160,21 @@ def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
         taste = Taste(tilts=(0.0, *LEANS))
         first = best(shape, around, taste)
     if first is None:
-        raise LostError(thing, "it can be taken nowhere without hitting something")
+        raise NoWayError(thing, "it can be taken nowhere without hitting something")
+    care = DRAWER_CARE if _opens(world, predicate[2]) else 1.0
     ideal = find_spot(world, predicate, None)
     found = find_spot(world, predicate, Pose(pos=first.pos, rot=first.rot))
-    if ideal is None or (found and found[0] < ideal[0] + HAND_COST):
+    if found and ideal and care * (found[0] - ideal[0]) < HAND_COST:
         return first
-    grasps = different(candidates(shape, around, taste, want=120))
-    ranked = []
-    for rank, grasp in enumerate(grasps):
+    ranked = [(care * found[0] - first.score if found else np.inf, 0, first)]
+    others = candidates(shape, around, taste, want=8, different=True) if ideal else []
+    for rank, grasp in enumerate(others, start=1):
         found = find_spot(world, predicate, Pose(pos=grasp.pos, rot=grasp.rot))
-        ranked.append((found[0] - grasp.score if found else np.inf, rank))
-    return grasps[min(ranked)[1]]
+        ranked.append((care * found[0] - grasp.score if found else np.inf, rank, grasp))
+    cost, _, grasp = min(ranked, key=lambda entry: entry[:2])
+    if cost == np.inf and covered(world, predicate):
+        raise NoWayError(thing, f"no hand that holds it fits into {predicate[2]}")
+    return grasp
 
 
 def _from_under(world: World, thing: str) -> Script:
