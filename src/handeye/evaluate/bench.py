@@ -2,8 +2,8 @@
 
 Four ways of running the same episodes with the same policy take turns in one process: the published loop; the same
 without its hard resets; one that draws only what is looked at; and the engine, whose workers rest while the others are
-at it. Records must agree, or the figures would be about different things. What other programs on the machine took of
-its cores is printed, because a loop on one core and an engine on all of them do not suffer alike.
+at it. Records must agree, or the figures would be about different things. How long each had to wait for a core is
+printed: a loop on one core and an engine on all of them do not suffer alike from what else runs on the machine.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from handeye.types import ActionChunk, EpisodeId, Observation
 
 PUBLISHED, SOFT, LAZY = "published loop", "without hard resets", "drawing only what is looked at"
 DISTURBED = 0.1
-"""Share of the cores taken by others from which figures are to be mistrusted."""
+"""Share of its time that the published loop, alone in its block, may wait for a core before figures are mistrusted."""
 
 AHEAD = (16, 32, 64, 128, 256)
 """Cores, and workers, that the model is asked about."""
@@ -48,7 +49,6 @@ class Timed:
 
     policy: DeclaredPolicy
     cpu: float = 0.0
-    questions: int = 0
 
     def __post_init__(self) -> None:
         self.specs, self.identity = self.policy.specs, getattr(self.policy, "identity", {})
@@ -59,7 +59,7 @@ class Timed:
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         before = time.thread_time()
         chunks = self.policy.act(observations)
-        self.cpu, self.questions = self.cpu + time.thread_time() - before, self.questions + len(observations)
+        self.cpu += time.thread_time() - before
         return chunks
 
 
@@ -153,7 +153,8 @@ def _measure(config: BenchEvalConfig, plan: Plan, policy: Timed, ways: list[Way]
     its = Way(f"engine, {workers} workers", engine)
     for way in ways:
         way.seconds.clear()
-    agree, costs, others = True, [], []
+    agree, costs = True, []
+    waits: dict[str, list[float]] = {way.name: [] for way in (*ways, its)}
     with scheduler:
         for number in range(config.rounds + 1):
             wanted = None
@@ -165,15 +166,19 @@ def _measure(config: BenchEvalConfig, plan: Plan, policy: Timed, ways: list[Way]
                 if not number:
                     continue
                 way.seconds.append(meter.seconds)
-                others.append(meter.others)
+                waits[way.name].append(meter.waited)
                 wanted = wanted or records
                 agree = agree and records == wanted
                 if way is its:
                     costs.append(_costs(list(results.values()), meter))
     if not agree:
         warn("the ways did not agree on what happened in the episodes: do not believe these figures")
-    if max(others) > DISTURBED:
-        warn(f"other programs took up to {100 * max(others):.0f} % of the cores: figures favour those who use many")
+    waited = {name: statistics.median(shares) for name, shares in waits.items()}
+    if waited[PUBLISHED] > DISTURBED:
+        warn(
+            f"the published loop waited for a core {100 * waited[PUBLISHED]:.0f} % of its time: measure again "
+            "when other programs are not busy"
+        )
     return {
         "episodes per minute": {way.name: way.per_minute(len(plan.episodes)) for way in (*ways, its)},
         "engine": its.per_minute(len(plan.episodes)),
@@ -181,56 +186,43 @@ def _measure(config: BenchEvalConfig, plan: Plan, policy: Timed, ways: list[Way]
             published / ours for published, ours in zip(ways[0].seconds, its.seconds, strict=True)
         ),
         "records agree": agree,
-        "taken by others": statistics.median(others),
+        "waited for a core": waited,
         "costs": {name: statistics.median(cost[name] for cost in costs) for name in costs[0]},
     }
 
 
 class Meter:
-    """Wall time, the parent's processor time beside the policy's, and what other programs took of the cores."""
+    """Wall time, the parent's processor time beside the policy's, and how long everybody had to wait for a core."""
 
     def __init__(self, policy: Timed) -> None:
         self._policy = policy
         self._begun = self._now()
-        self.seconds = self.others = self.parent = self.policy = 0.0
-        self.questions = 0
+        self.seconds = self.parent = self.policy = self.waited = 0.0
 
     def stop(self) -> None:
-        wall, cpu, policy, questions, idle, total, ours = (
+        wall, cpu, policy, ran, waited = (
             after - before for after, before in zip(self._now(), self._begun, strict=True)
         )
-        self.seconds, self.policy, self.questions = wall, policy, int(questions)
+        self.seconds, self.policy = wall, policy
         self.parent = max(0.0, cpu - policy)
-        self.others = max(0.0, (total - idle - ours) / total) if total else 0.0
+        self.waited = waited / (ran + waited) if ran + waited > 0 else 0.0
 
     def _now(self) -> tuple[float, ...]:
-        idle, total = _machine()
-        policy = self._policy
-        asked = float(policy.questions)
-        return time.monotonic(), time.process_time(), policy.cpu, asked, idle, total, _family(os.getpid())
+        ran, waited = _on_cores(os.getpid())
+        return time.monotonic(), time.process_time(), self._policy.cpu, ran, waited
 
 
-def _machine() -> tuple[float, float]:
-    """Processor seconds of all cores: idle, and in all. Zero outside Linux."""
-    try:
-        ticks = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    except OSError:
-        return 0.0, 0.0
-    hertz = os.sysconf("SC_CLK_TCK")
-    return (ticks[3] + ticks[4]) / hertz, sum(ticks) / hertz
-
-
-def _family(process: int) -> float:
-    """Processor seconds of a process and its living children."""
-    seconds, hertz = 0.0, os.sysconf("SC_CLK_TCK")
-    for folder in Path("/proc").glob("[0-9]*") if Path("/proc/stat").exists() else ():
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it ended meanwhile
-            continue
-        if int(folder.name) == process or int(fields[1]) == process:
-            seconds += (int(fields[11]) + int(fields[12])) / hertz
-    return seconds
+def _on_cores(process: int) -> tuple[float, float]:
+    """Seconds that the threads of a process and of its children ran, and waited for a core. Zero outside Linux."""
+    ran = waited = 0
+    for folder in Path("/proc").glob("[0-9]*") if Path("/proc/self/schedstat").exists() else ():
+        with suppress(OSError):  # it ended meanwhile
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if process in (int(folder.name), parent):
+                for thread in (folder / "task").iterdir():
+                    times = (thread / "schedstat").read_text().split()
+                    ran, waited = ran + int(times[0]), waited + int(times[1])
+    return ran / 1e9, waited / 1e9
 
 
 def _costs(results: list[EpisodeResult], meter: Meter) -> dict[str, float]:
@@ -257,7 +249,7 @@ def _show(config: BenchEvalConfig, ways: list[Way], found: dict[str, Any]) -> No
         agreed = "same outcomes, steps and actions" if measured["records agree"] else "DIFFERENT RECORDS"
         say(
             f"{workers} workers: {measured['against the published loop']:.2f}x the published loop (median of rounds); "
-            f"{agreed}; others took {100 * measured['taken by others']:.0f} % of the cores"
+            f"{agreed}; of its time the loop waited {100 * measured['waited for a core'][PUBLISHED]:.0f} % for a core"
         )
 
 
@@ -275,8 +267,7 @@ def _model(config: BenchEvalConfig, policy: Timed, plan: Plan, found: dict[str, 
     )
     rows, checked = [], {}
     for workers, measured in found["engines"].items():
-        cores = found["cores"] * (1 - measured["taken by others"])
-        expected = forecast(costs, own, workers=workers, cores=cores).episodes_per_minute
+        expected = forecast(costs, own, workers=workers, cores=float(found["cores"])).episodes_per_minute
         checked[workers] = {"measured": measured["engine"], "model": expected}
         rows.append([workers, f"{measured['engine']:.1f}", f"{expected:.1f}", f"{expected / measured['engine']:.2f}"])
     table("the model here", ["workers", "measured, episodes/min", "model", "model / measured"], rows)
