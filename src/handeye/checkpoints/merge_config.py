@@ -43,7 +43,7 @@ class ExtractVlmConfig:
     """The folder of an openpi checkpoint (Orbax), its `params`, or an .npz file."""
 
     out: Annotated[Path, Positional, arg(metavar="OUT.npz")]
-    """big_vision's names, as its trainers and `handeye train` read them."""
+    """big_vision's names, as its trainers read them."""
 
     dtype: Stored = "base"
     """In which type weights are stored; `base`: as they are. openpi's own reader of .npz files knows no bfloat16."""
