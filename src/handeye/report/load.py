@@ -1,78 +1,136 @@
-"""An evaluation's directory, read back: plan, records, sessions, videos."""
+"""Evaluations, read back for a page: each with a name of its own, its sessions and its figures."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from handeye.errors import UserError
-from handeye.evaluate import plan, results, video
+from handeye.evaluate import plan, runs, video
+from handeye.evaluate.compare_run import policy_of
 from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.runs import Run
 from handeye.evaluate.summary import summarise
 from handeye.records import read_lines
 from handeye.types import EpisodeId
 
+State = Literal["success", "failure", "error", "missing"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One evaluation."""
+class Shown:
+    """One evaluation on the page."""
 
-    folder: Path
-    label: str
-    """Short, and unlike that of any other run on the page."""
+    run: Run
+    """Its label is unlike that of any other run on its suite."""
 
-    address: str
-    identity: Mapping[str, Any]
-    planned: tuple[EpisodeId, ...]
-    results: Mapping[str, EpisodeResult]
-    """Of planned episodes, by key."""
+    number: int
+    """Its place on the page."""
+
+    colour: int
+    """Runs of one label share it, whatever their suites: colour, line and marker follow it."""
 
     sessions: Sequence[Mapping[str, Any]]
+    """Lines of starts and, where the program ended by itself, of ends."""
+
     summary: Mapping[str, Any]
+
+    results: Sequence[EpisodeResult]
+    """In the plan's order."""
+
+    by_task: Mapping[int, Sequence[EpisodeResult]]
+    films: Mapping[str, Path]
+    """Videos, by their episode's key."""
 
     @property
     def suite(self) -> str:
-        return str(self.identity["suite"])
+        return self.run.suite
 
-    def of_task(self, task: int) -> list[EpisodeResult]:
-        return [result for result in self.results.values() if result.episode.task == task]
+    @property
+    def label(self) -> str:
+        return self.run.label
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.run.identity
+
+    @property
+    def tasks(self) -> dict[int, str]:
+        """Index -> sentence."""
+        return {task["index"]: task["language"] for task in self.identity["tasks"]}
+
+    @property
+    def missing(self) -> int:
+        return len(self.run.planned) - len(self.run.results)
+
+    def of_task(self, task: int) -> Sequence[EpisodeResult]:
+        return self.by_task.get(task, ())
+
+    def state(self, episode: EpisodeId) -> State:
+        result = self.run.results.get(episode.key)
+        return "missing" if result is None else result.outcome
+
+    def id(self, episode: EpisodeId) -> str:
+        """Of an episode's record on the page."""
+        return f"{self.number}|{episode.key}"
 
     def video(self, episode: EpisodeId) -> Path | None:
-        path = video.path(self.folder, episode)
-        return path if path.is_file() else None
+        return self.films.get(episode.key)
 
 
-def load(folders: Sequence[Path]) -> list[Run]:
-    runs = [_read(folder) for folder in folders]
-    labels = [run.label for run in runs]
-    if len(set(labels)) == len(labels):
-        return runs
-    return [replace(run, label=f"{run.label} ({run.folder.resolve().name})") for run in runs]
+def load(folders: Sequence[Path]) -> list[Shown]:
+    """UserError for whatever is no evaluation."""
+    found = [runs.load(folder) for folder in folders]
+    labels = _labels(found)
+    colours = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return [
+        _shown(replace(run, label=label), number, colours[label])
+        for number, (run, label) in enumerate(zip(found, labels, strict=True))
+    ]
 
 
-def _read(folder: Path) -> Run:
-    if not (folder / plan.PLAN).is_file():
-        raise UserError(
-            f"{folder} is not an evaluation.",
-            why=f"it has no {plan.PLAN}" if folder.is_dir() else "there is no such folder",
-            fix="give a directory that `handeye evaluate` wrote",
-        )
-    identity, address = plan.read_identity(folder)
-    planned = plan.episodes(identity)
-    found = results.read(folder)
-    return Run(
-        folder=folder,
-        label=_label(identity["policy"]),
-        address=address,
-        identity=identity,
-        planned=planned,
-        results={episode.key: found[episode.key] for episode in planned if episode.key in found},
-        sessions=read_lines(folder / plan.SESSIONS),
-        summary=summarise(planned, found),
+def _shown(run: Run, number: int, colour: int) -> Shown:
+    ordered = {key: run.results[key] for key in (episode.key for episode in run.planned) if key in run.results}
+    by_task: dict[int, list[EpisodeResult]] = {}
+    for result in ordered.values():
+        by_task.setdefault(result.episode.task, []).append(result)
+    paths = {key: video.path(run.folder, result.episode) for key, result in ordered.items()}
+    there = {path for folder in {path.parent for path in paths.values()} for path in folder.glob("*.mp4")}
+    return Shown(
+        run=run,
+        number=number,
+        colour=colour,
+        sessions=read_lines(run.folder / plan.SESSIONS),
+        summary=summarise(run.planned, run.results),
+        results=list(ordered.values()),
+        by_task=by_task,
+        films={key: path for key, path in paths.items() if path in there},
     )
 
 
-def _label(policy: Mapping[str, Any]) -> str:
-    return str(policy["name"]) if "name" in policy else f"{policy['family']} at step {policy['step']}"
+def by_suite(shown: Sequence[Shown]) -> dict[str, list[Shown]]:
+    """Both in the order given."""
+    suites: dict[str, list[Shown]] = {}
+    for each in shown:
+        suites.setdefault(each.suite, []).append(each)
+    return suites
+
+
+def _labels(found: Sequence[Run]) -> list[str]:
+    """The policy's name; where two runs on a suite share it, with what tells them apart: the protocols, or else as much
+    of their folders as it takes."""
+    names = [(run.suite, policy_of(run)) for run in found]
+    labels = [name for _, name in names]
+    for shared in (name for name, count in Counter(names).items() if count > 1):
+        places = [index for index, name in enumerate(names) if name == shared]
+        words = [str(found[index].identity["protocol"]["name"]) for index in places]
+        parts = [found[index].folder.resolve().parts for index in places]
+        depth = 0
+        while len(set(words)) < len(words):
+            depth += 1
+            words = ["/".join(part[-depth:]) for part in parts]
+        for index, word in zip(places, words, strict=True):
+            labels[index] += f" ({word})"
+    return labels
