@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from handeye.checkpoints import adapters
 from handeye.checkpoints.files import read_pt
+from handeye.checkpoints.layouts.openvla import read_shards, shards
 from handeye.conventions import action_tokens
 from handeye.models.oft_heads import Ddim, step_embedding
 
@@ -153,6 +154,32 @@ def test_l1_training(folders: dict[str, Path], oft: Found, base: str, record_pro
         record_property("OFT: gradients, value by value", theirs.size)
     record_property("OFT: gradients", len(oft["train_grad_names"]))
     record_property("OFT: losses and metrics", 4)
+
+
+def test_adapter(folders: dict[str, Path], base: str, record_property) -> None:
+    """Added to its base it is the merged checkpoint: to the bit in the reference's half precision, to one rounding in
+    ours. Taken away again, it leaves the base."""
+    adapter = lora(folders["oft_tiny"])
+    weights = read_shards(Path(base), shards(Path(base)), device="cpu")
+    theirs = read_shards(folders["oft_tiny"], shards(folders["oft_tiny"]), device="cpu")
+    half = {name: tensor.bfloat16() for name, tensor in weights.items()}
+    ours, exact = (adapters.merged(each, adapter, what="the adapter") for each in (half, weights))
+    assert ours.keys() == theirs.keys()
+    equal = values = 0
+    for name, tensor in theirs.items():
+        module = name.removesuffix(".weight")
+        if module not in adapter.down:
+            assert torch.equal(ours[name], tensor)
+            continue
+        down, up = adapter.down[module].flatten(1), adapter.up[module].flatten(1)
+        as_upstream = half[name] + (up @ down).view_as(tensor) * adapter.scale
+        assert torch.equal(as_upstream, tensor)
+        assert (ours[name].float() - tensor.float()).abs().max() < 0.0125
+        equal, values = equal + int((ours[name] == tensor).sum()), values + tensor.numel()
+        back = exact[name] - adapters.change(adapter.down[module], adapter.up[module], adapter.scale)
+        torch.testing.assert_close(back, weights[name], atol=1e-6, rtol=0)
+    assert equal / values > 0.85
+    record_property("OFT: merged weights", values)
 
 
 def test_diffusion(folders: dict[str, Path], oft: Found, goldens: Path, base: str, record_property) -> None:
