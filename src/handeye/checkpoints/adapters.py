@@ -49,7 +49,7 @@ def read_adapter(folder: Path) -> Adapter:
     if other := [name for name, value in PLAIN.items() if (config.get(name) or value) != value]:
         raise _unusable(folder, f"it was trained with {other[0]} = {config[other[0]]!r}, which is not read")
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if type(rank) is not int or type(alpha) not in (int, float) or rank < 1:
+    if not isinstance(rank, int) or not isinstance(alpha, int | float) or rank < 1:
         raise _unusable(folder, f"its rank is {rank!r} and its alpha {alpha!r}")
     scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
     tensors = read_tensors([folder / WEIGHTS])

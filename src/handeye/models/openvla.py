@@ -174,7 +174,7 @@ def language_model(config: LanguageConfig) -> LlamaForCausalLM:
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             pad_token_id=PAD,
             tie_word_embeddings=False,
-            attn_implementation="sdpa",
+            **{"attn_implementation": "sdpa"},
         )
     )
 

@@ -109,7 +109,7 @@ def _tower(name: str, change: Mapping[str, Any], what: str) -> TowerConfig:
 
 
 def _language(text: Mapping[str, Any], what: str) -> LanguageConfig:
-    given = {ours: text[theirs] for theirs, ours in LANGUAGE.items() if theirs in text}
+    given: dict[str, Any] = {ours: text[theirs] for theirs, ours in LANGUAGE.items() if theirs in text}
     for name, value in given.items():
         good = type(value) in (int, float) if name in ("epsilon", "rope_theta") else type(value) is int
         if not good or not 0 < value < math.inf:
@@ -117,8 +117,8 @@ def _language(text: Mapping[str, Any], what: str) -> LanguageConfig:
     # LlamaConfig: as many heads for keys as for queries unless it says otherwise.
     if "heads" in given and "key_value_heads" not in given:
         given["key_value_heads"] = given["heads"]
-    floats = {name: float(given[name]) for name in ("epsilon", "rope_theta") if name in given}
-    return replace(LanguageConfig(), **{**given, **floats})
+    given |= {name: float(given[name]) for name in ("epsilon", "rope_theta") if name in given}
+    return replace(LanguageConfig(), **given)
 
 
 def check_preprocessor(path: Path) -> None:
