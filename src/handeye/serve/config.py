@@ -19,7 +19,8 @@ class ServeConfig:
     """Answer questions over a websocket, for openpi's clients and for `handeye evaluate ws://HOST:PORT`."""
 
     policy: Annotated[str, Positional, arg(metavar="POLICY")]
-    """A checkpoint directory or the folder of a finished run, `lerobot:PATH`, `zero` or `noise`."""
+    """A checkpoint directory, ours or a published one (with what it leaves open: `DIR#statistics=NAME`), or the folder
+    of a finished run; `lerobot:PATH`, `zero` or `noise`."""
 
     host: str = "127.0.0.1"
     """Where to listen. The default is reached from this machine alone; 0.0.0.0 is every network it is on."""
