@@ -22,6 +22,7 @@ import numpy as np
 from handeye.conventions import image
 from handeye.conventions.libero import ACTION, HDF5_IMAGES
 from handeye.conventions.prompt import sentence_of_name
+from handeye.data.hdf5 import precheck
 from handeye.data.hdf5.demo import DemoRecord, TaskHeader
 from handeye.data.source import Observed
 from handeye.errors import UserError
@@ -165,7 +166,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def check_file(path: Path) -> None:
-    """There, not empty, and not a pointer to what was never downloaded."""
+    """There, not empty, no pointer to what was never downloaded, nothing that the HDF5 library must not be shown."""
     if not path.is_file():
         raise UserError(f"{path} is not a file.", fix="check the path")
     with path.open("rb") as raw:
@@ -176,6 +177,8 @@ def check_file(path: Path) -> None:
         raise UserError(
             f"{path} is a Git LFS pointer, not the data itself.", fix="run `git lfs pull` where it was cloned"
         )
+    with damage(path):
+        precheck.check(path)
 
 
 @contextmanager
