@@ -88,7 +88,8 @@ class _DeskActor:
             self._failed = error
         except Exception:
             self._failed = traceback.format_exc()
-        self._desk = Desk(answerers=[self._answer], **rules)
+        most = getattr(self._answerer, "most", None) or rules["batch"]
+        self._desk = Desk(answerers=[self._answer], **{**rules, "batch": min(most, rules["batch"])})
         self._desk.open()
         self._desk.expect(crowd)
         self._listening = False
@@ -133,7 +134,8 @@ class Office:
     """The desks of a cluster. They are there until the connection ends."""
 
     answerer: Callable[[Any], Answerer]
-    """Called once in each desk's process. What it returns may say something of itself as `about`."""
+    """Called once in each desk's process. What it returns may say something of itself as `about`, and as `most` how
+    many questions it can use at once."""
 
     setup: Any
     desks: int

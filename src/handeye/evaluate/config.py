@@ -69,7 +69,8 @@ class EvaluateConfig:
     Default: 1 on a CPU, 4 on a GPU. More is faster where there are always as many questions."""
 
     batch: int = 16
-    """Most questions that the policy is asked together. The records do not depend on it."""
+    """Most questions that the policy is asked together, and of a checkpoint no more than --rows, since whoever asked
+    first would wait for the others. The records do not depend on it."""
 
     wait_ms: float = 0.0
     """Milliseconds that a question may wait for others to join it. 0: those that are there are answered."""

@@ -15,7 +15,7 @@ from handeye.distributed.cluster import Office
 from handeye.errors import UserError
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.replicas import Loader
-from handeye.evaluate.scheduler import answer, prompt
+from handeye.evaluate.scheduler import answer, at_once, prompt
 from handeye.evaluate.worker import Question
 from handeye.policy.scripted import SCRIPTED
 from handeye.types import ActionChunk, EpisodeId, Observation
@@ -40,6 +40,7 @@ class Desk:
         module, _, name = setup.load.partition(":")
         self._policy = getattr(import_module(module), name)(setup.address, **setup.how)
         self.about = self._policy.specs, dict(getattr(self._policy, "identity", {}))
+        self.most = at_once(self._policy)
 
     def __call__(self, questions: Sequence[Question]) -> list[Any]:
         return answer(self._policy, questions)

@@ -16,9 +16,14 @@ class Progress:
     """Counts from what is there already; speed is that of this session."""
 
     def __init__(
-        self, advance: Callable[[int, str], None], found: Mapping[str, EpisodeResult], device: Callable[[], str]
+        self,
+        advance: Callable[[int, str], None],
+        found: Mapping[str, EpisodeResult],
+        left: int,
+        device: Callable[[], str],
     ) -> None:
-        """`found` grows as episodes end. `device`: a word about the policy's device, or nothing."""
+        """`found` grows as episodes end, of which `left` are to go. `device`: a word about the policy's, or nothing."""
+        self._left = left
         self._advance, self._found, self._device = advance, found, device
         self._begun, self.finished, self._busy = time.monotonic(), 0, ""
         self._before = self._begun, 0.0  # when `meanwhile` last looked, and how long the policy had worked by then
@@ -42,11 +47,16 @@ class Progress:
         words = [
             str(rate_of(list(self._found.values()))),
             f"{per_minute:.0f} episodes/min" if per_minute >= 10 else f"{per_minute:.1f} episodes/min",
+            "" if console.console.is_terminal else self._time_left(per_minute),  # a terminal's bar says it
             self._busy,
             self._device(),
             f"{errors} errors" if errors else "",
         ]
         return ", ".join(word for word in words if word)
+
+    def _time_left(self, per_minute: float) -> str:
+        left = self._left - self.finished
+        return f"{left / per_minute:.0f} min left" if left and per_minute else ""
 
 
 @contextmanager
@@ -55,4 +65,4 @@ def shown(
 ) -> Iterator[Progress]:
     """On the screen, for as long as the block runs."""
     with console.progress(label, total, done=done) as advance:
-        yield Progress(lambda count, note: advance(count, note), found, device)
+        yield Progress(lambda count, note: advance(count, note), found, total - done, device)

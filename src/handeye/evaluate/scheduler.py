@@ -85,7 +85,8 @@ class Scheduler:
         if self.policy is not None:
             policies = getattr(self.policy, "replicas", [self.policy])
             answerers = [partial(answer, policy) for policy in policies]
-            self._desk = Desk(answerers=answerers, batch=self.batch, wait=self.wait, alike=prompt)
+            batch = min(self.batch, at_once(self.policy) or self.batch)
+            self._desk = Desk(answerers=answerers, batch=batch, wait=self.wait, alike=prompt)
         self._crew = Crew(**how, desk=self._desk)
 
     def run(self, episodes: Sequence[EpisodeId]) -> Use | None:
@@ -160,6 +161,12 @@ def answer(policy: Policy, questions: Sequence[Question]) -> list[Float32[np.nda
         policy.reset(begun)
     chunks = policy.act([question.observation for question in questions])
     return [chunk.actions for chunk in chunks]
+
+
+def at_once(policy: object) -> int | None:
+    """How many observations it computes at once, if it says so: whoever asked first would wait for any more."""
+    rows: int | None = dict(getattr(policy, "identity", {})).get("rows")
+    return rows
 
 
 def prompt(question: Question) -> str:
