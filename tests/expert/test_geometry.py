@@ -31,8 +31,21 @@ def test_a_body_comes_to_rest_on_the_highest_point_below_it():
     step = np.array([[x, y, 0.1] for x in np.arange(0, 0.1, 0.005) for y in np.arange(0, 0.1, 0.005)])
     ground = HeightMap(step, floor=0.0)
     cube = np.array([[x, y, z] for x in (-0.02, 0, 0.02) for y in (-0.02, 0, 0.02) for z in (-0.02, 0.02)])
-    heights = ground.rest(cube, np.array([[0.05, 0.05], [0.3, 0.3], [-0.015, 0.05]]))
-    np.testing.assert_allclose(heights, [0.12, 0.02, 0.12])
+    for place, height in (((0.05, 0.05), 0.12), ((0.3, 0.3), 0.02), ((-0.015, 0.05), 0.12)):
+        np.testing.assert_allclose(ground.rest(cube, np.array(place)), [[height]])
+
+
+def test_a_body_is_lowered_at_many_places_at_once():
+    rng = np.random.default_rng(0)
+    ground = HeightMap(rng.uniform(0, 0.1, (500, 3)), floor=0.0)
+    body = rng.uniform(-0.05, 0.05, (40, 3))
+    centre = np.array([0.031, 0.082])
+    many = ground.rest(body, centre, (20, 9))
+    assert many.shape == (41, 19)
+    for i, j in ((-20, -9), (20, 9), (0, 0), (7, -3)):
+        np.testing.assert_allclose(ground.rest(body, centre + CELL * np.array([i, j])), many[20 + i, 9 + j])
+        everywhere = ground.at(centre + CELL * np.array([i, j]) + body[:, :2]) - body[:, 2]
+        assert many[20 + i, 9 + j] == pytest.approx(everywhere.max())
 
 
 def test_underside_keeps_what_touches_first():

@@ -227,6 +227,7 @@ class HeightMap:
     """The highest point of a cloud above each cell of the ground, `floor` where there is none."""
 
     def __init__(self, points: Float[np.ndarray, "N 3"], floor: float) -> None:
+        self.floor = floor
         cells = np.floor(points[:, :2] / CELL).astype(int)
         self._corner = cells.min(0) - 1 if len(cells) else np.zeros(2, int)
         self._last = cells.max(0) + 1 - self._corner if len(cells) else np.zeros(2, int)
@@ -238,9 +239,19 @@ class HeightMap:
         cells = np.clip(np.floor(xy / CELL).astype(int) - self._corner, 0, self._last)
         return self._top[cells[..., 0], cells[..., 1]]
 
-    def rest(self, body: Float[np.ndarray, "N 3"], xy: Float[np.ndarray, "G 2"]) -> Float[np.ndarray, "G"]:
-        """The height of a rigid body's origin when it is lowered at each of these places until it touches."""
-        return (self.at(xy[:, None] + body[None, :, :2]) - body[:, 2]).max(1)
+    def rest(
+        self, body: Float[np.ndarray, "N 3"], xy: Float[np.ndarray, "2"], reach: tuple[int, int] = (0, 0)
+    ) -> Float[np.ndarray, "X Y"]:
+        """The height of a rigid body's origin when it is lowered until it touches: there, and at the places up to
+        `reach` cells to either side."""
+        shape = 2 * np.array(reach) + 1
+        first = np.floor((xy + body[:, :2]) / CELL).astype(int) - self._corner - reach
+        border = max(0, int(-first.min()), int((first + shape - self._last - 1).max()))
+        top = np.pad(self._top, border, constant_values=self.floor)
+        heights = np.full(tuple(shape), -np.inf)
+        for (i, j), z in zip((first + border).tolist(), body[:, 2].tolist(), strict=True):
+            np.maximum(heights, top[i : i + shape[0], j : j + shape[1]] - z, out=heights)
+        return heights
 
 
 def underside(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "M 3"]:

@@ -229,7 +229,7 @@ def _scores(
     share = (pos[:, 2] - low[2]) / max(high[2] - low[2], 1e-3)
     score -= taste.lift * np.abs(share - taste.height)
     # Pads that find material over their whole face hold better than pads that find an edge.
-    local = np.einsum("mji,mnj->mni", rot, own[None] - pos[:, None])
+    local = own @ rot - pos[:, None] @ rot
     face = (np.abs(local[..., 1]) < PAD_HALF) & (local[..., 2] > PAD_LOW) & (local[..., 2] < PAD_HIGH)
     face &= np.abs(local[..., 0]) < OPEN
     score += 0.4 * np.minimum(face.sum(-1) / 12.0, 1.0)

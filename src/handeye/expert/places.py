@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -14,9 +12,6 @@ from handeye.sim.world import Predicate
 
 GAP = 0.004
 """Left between the thing and what it is put on (m): it is let go, not pressed."""
-
-GRID = 0.005
-"""Between the places that are tried (m)."""
 
 MARGIN = 0.008
 """Kept from the borders of a region (m)."""
@@ -64,12 +59,12 @@ def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[f
     the way."""
     ground, body, hand = _falling(world, predicate[1], grasp)
     centre, reach = _extent(world, predicate[2])
-    steps = [np.arange(0, r + 1e-9, GRID) for r in reach]
-    xy = centre + np.array(list(itertools.product(*(np.concatenate([-s[:0:-1], s]) for s in steps))))
+    cells = int(reach[0] / CELL), int(reach[1] / CELL)
+    xy = centre + CELL * np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in cells], indexing="ij"), -1).reshape(-1, 2)
     for turn in TURNS:  # the least turn that does
         spin = yaw(turn)
-        z = GAP + np.maximum(ground.rest(underside(body @ spin.T), xy), ground.rest(underside(hand @ spin.T), xy))
-        cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - world.floor)
+        z = GAP + np.maximum(*[ground.rest(underside(part @ spin.T), centre, cells).ravel() for part in (body, hand)])
+        cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - ground.floor)
         pos = np.column_stack([xy, z])
         cost[~would_hold(world, predicate, pos)] = np.inf
         best = int(cost.argmin())
@@ -82,7 +77,7 @@ def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
     """Above the middle of a place, as low as the thing goes there."""
     ground, body, hand = _falling(world, predicate[1], grasp)
     centre, _ = _extent(world, predicate[2])
-    z = max(float(ground.rest(underside(points), centre[None])[0]) for points in (body, hand))
+    z = max(float(ground.rest(underside(points), centre)[0, 0]) for points in (body, hand))
     return Spot(pos=np.array([*centre, z + GAP]))
 
 

@@ -154,27 +154,27 @@ def put(world: World, predicate: Predicate, thing: str, place: str) -> Script:
 def choose_grasp(world: World, predicate: Predicate, thing: str) -> Grasp:
     """The grasp that is good for taking the thing and for putting it where it should go."""
     shape, around = world.cloud(thing), world.others(thing)
-    taste = Taste()
-    first = best(shape, around, taste)
-    if first is None or _opens(world, predicate[2]):
-        taste = Taste(tilts=(0.0, *LEANS))
-        first = best(shape, around, taste)
-    if first is None:
+    opens = _opens(world, predicate[2])
+    upright = None if opens else best(shape, around, Taste())
+    leaning = Taste(tilts=(0.0, *LEANS))
+    grasps = [upright] if upright else candidates(shape, around, leaning, want=8, different=True)
+    if not grasps:
         raise NoWayError(thing, "it can be taken nowhere without hitting something")
-    care = DRAWER_CARE if _opens(world, predicate[2]) else 1.0
+    care = DRAWER_CARE if opens else 1.0
     ideal = find_spot(world, predicate, None)
-    found = find_spot(world, predicate, Pose(pos=first.pos, rot=first.rot))
+    found = find_spot(world, predicate, Pose(pos=grasps[0].pos, rot=grasps[0].rot))
     if found and ideal and care * (found[0] - ideal[0]) < HAND_COST:
-        return first
-    ranked = [(care * found[0] - first.score if found else np.inf, 0, first)]
-    others = candidates(shape, around, taste, want=8, different=True) if ideal else []
-    for rank, grasp in enumerate(others, start=1):
+        return grasps[0]
+    if upright and ideal:
+        grasps += candidates(shape, around, Taste(), want=8, different=True)
+    ranked = []
+    for rank, grasp in enumerate(grasps):
         found = find_spot(world, predicate, Pose(pos=grasp.pos, rot=grasp.rot))
-        ranked.append((care * found[0] - grasp.score if found else np.inf, rank, grasp))
-    cost, _, grasp = min(ranked, key=lambda entry: entry[:2])
+        ranked.append((care * found[0] - grasp.score if found else np.inf, rank))
+    cost, best_rank = min(ranked)
     if cost == np.inf and covered(world, predicate):
         raise NoWayError(thing, f"no hand that holds it fits into {predicate[2]}")
-    return grasp
+    return grasps[best_rank]
 
 
 def _from_under(world: World, thing: str) -> Script:
