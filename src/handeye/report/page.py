@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,42 @@ def render(
     alpha: float = 0.05,
 ) -> str:
     """The page's text. `page`: where it will lie, for links to videos that are not inside. Videos go to `assets`."""
-    import jinja2  # here: nobody but the report needs it
-
     templates = resources.files("handeye.report") / "templates"
     style, script = ((templates / name).read_text() for name in ("style.css", "page.js"))
+    comparisons = versus(shown, margin=margin, alpha=alpha)
+    shelf = shelve(shown, page=page, limit=embed_mb, assets=assets, first=telling(comparisons))
+    suites = by_suite(shown)
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+            version=metadata.version("handeye"),
+            title=f"{_listed([each.label for each in shown], 'runs')} on {_listed(list(suites), 'suites')}",
+            index=overview.overview(shown),
+            comparisons=comparisons,
+            suites=[tasks.suite(name, runs) for name, runs in suites.items()],
+            failures=failures.gallery(shown),
+            unmet=failures.unmet(shown),
+            errors=failures.errors(shown),
+            speed=speed(shown),
+            published=published.published(shown),
+            origins=[origin(each) for each in shown],
+            episodes=_episodes(shown, shelf),
+            shelf=shelf,
+            marks=MARKS,
+            gallery=GALLERY,
+            pairs=PAIRS,
+        )
+    )
+
+
+@cache
+def _templates() -> Any:
+    import jinja2  # here: nobody but the report needs it
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("handeye.report"),
         autoescape=True,
@@ -44,30 +77,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters["ticked"] = _ticked
-    comparisons = versus(shown, margin=margin, alpha=alpha)
-    shelf = shelve(shown, page=page, limit=embed_mb, assets=assets, first=telling(comparisons))
-    suites = by_suite(shown)
-    return environment.get_template("page.html").render(
-        style=style,
-        script=script,
-        policy=_policy(style, script),
-        version=metadata.version("handeye"),
-        title=f"{_listed([each.label for each in shown], 'runs')} on {_listed(list(suites), 'suites')}",
-        index=overview.overview(shown),
-        comparisons=comparisons,
-        suites=[tasks.suite(name, runs) for name, runs in suites.items()],
-        failures=failures.gallery(shown),
-        unmet=failures.unmet(shown),
-        errors=failures.errors(shown),
-        speed=speed(shown),
-        published=published.published(shown),
-        origins=[origin(each) for each in shown],
-        episodes=_episodes(shown, shelf),
-        shelf=shelf,
-        marks=MARKS,
-        gallery=GALLERY,
-        pairs=PAIRS,
-    )
+    return environment
 
 
 def _ticked(text: str) -> str:
