@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from handeye.expert import solve
 from handeye.expert.solve import Expert
 from handeye.protocols.presets import protocol
 from handeye.sim import suites
@@ -47,6 +48,38 @@ def test_noise_changes_the_way_and_not_the_end():
 
 def test_a_slower_expert_takes_longer():
     assert len(reached("tabletop", 9, speed=0.5)) > 1.3 * len(reached("tabletop", 9))
+
+
+def test_what_cannot_be_taken_is_given_up_and_said(monkeypatch):
+    monkeypatch.setattr(solve, "best", lambda *_: None)
+    monkeypatch.setattr(solve, "candidates", lambda *_, **__: [])
+    env = suites.make(suites.task("tabletop", 0), SimConfig(cameras=(), arithmetic="fast"))
+    env.reset(EpisodeId(suite="tabletop", task=0, initial_state=0))
+    expert = Expert(env)
+    for _ in range(60):
+        env.step(expert.act())
+    assert expert.note.startswith("gave up: ") and expert.note.endswith("taken nowhere without hitting something")
+    assert next(iter(env.truths()))[1] in expert.note
+    held = expert.act()
+    np.testing.assert_allclose(held[:3], 0, atol=1e-9)  # it stays where it is
+
+
+def test_a_dropped_thing_is_picked_up_again():
+    env = suites.make(suites.task("tabletop", 0), SimConfig(cameras=(), arithmetic="fast"))
+    env.reset(EpisodeId(suite="tabletop", task=0, initial_state=0))
+    expert, holds, left = Expert(env), False, 0
+    for _ in range(RULES.horizon("tabletop")):
+        action = expert.act()
+        thing = next(iter(env.truths()))[1]
+        if not holds and expert._world.holds(thing) and env.data.body(env.scene.parts[thing].body).xpos[2] > 0.1:
+            holds, left = True, 9
+        if left:  # somebody opens the hand in mid air
+            action[6], left = -1.0, left - 1
+        if env.step(action).success:
+            break
+    else:
+        pytest.fail(expert.note)
+    assert holds and expert.losses == 1 and expert.note.endswith("dropped on the way")
 
 
 @pytest.mark.libero
