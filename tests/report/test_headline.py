@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from studies import drawn, write_run
 
+from handeye.errors import UserError
 from handeye.evaluate.sequential import Rule
 from handeye.evaluate.statistics import stratified
-from handeye.report.headline import headline, notices, state, stopping
+from handeye.report.headline import headline, notices, state
 from handeye.report.load import Shown, load
 
 
@@ -22,12 +23,12 @@ def shown(folder: Path) -> Shown:
 
 def said(folder: Path) -> str:
     each = shown(folder)
-    return " ".join(notices(each, stopping(each)))
+    return " ".join(notices(each))
 
 
 def test_a_complete_run_needs_no_words(tmp_path: Path) -> None:
     each = shown(write_run(tmp_path / "a", ["++++-", "+----"]))
-    assert notices(each, stopping(each)) == [] and state(each, None) == "complete"
+    assert notices(each) == [] and state(each) == "complete"
     found = headline(each)
     assert (found.rate.successes, found.rate.episodes, found.mean, found.kind) == (5, 10, 0.5, "suite")
     assert found.interval == stratified([(4, 5), (1, 5)]) and not found.unequal
@@ -55,20 +56,62 @@ def test_a_run_without_any_episode(tmp_path: Path) -> None:
 def test_an_unfinished_run_says_what_is_missing(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", ["+++", "+  "])
     assert said(folder) == "Not finished: 2 of 6 planned episodes are missing."
-    assert state(shown(folder), None) == "2 of 6 missing"
+    assert state(shown(folder)) == "2 of 6 missing"
 
 
 def test_a_run_that_its_rule_ended_is_not_unfinished(tmp_path: Path) -> None:
     rows = [row[:20].ljust(50) for row in drawn([0.99] * 10, 50, seed=3)]
     folder = write_run(tmp_path / "a", rows, stop_when=Rule.parse("rate=0.9").to_json())
     each = shown(folder)
-    ended = stopping(each)
-    assert ended is not None and ended.decision is not None and ended.decision.conclusion == "above"
-    assert state(each, ended) == "stopped early"
+    assert each.ended is not None and each.ended.decision is not None
+    decision = each.ended.decision
+    assert decision.conclusion == "above" and state(each) == "stopped early"
     words = said(folder)
     assert "Not finished" not in words
     assert "Run until the rate is known to be above or below 90 %. That was so after" in words
-    assert f"after {ended.decision.episodes} episodes ({ended.decision.rounds} rounds of one per task)" in words
+    assert f"after {decision.episodes} episodes ({decision.rounds} rounds of one per task)" in words
+
+
+def test_what_ran_beyond_the_decision_counts_nowhere(tmp_path: Path, page: Callable) -> None:
+    rows = [row[:20].ljust(50) for row in drawn([0.99] * 9 + [0.0], 50, seed=3)]
+    folder = write_run(tmp_path / "a", rows, stop_when=Rule.parse("rate=0.5").to_json())
+    each = shown(folder)
+    assert each.ended is not None and each.ended.decision is not None
+    counted = each.ended.decision.episodes
+    assert headline(each).rate.episodes == counted < 200 and len(each.beyond) == 200 - counted
+    assert f"{200 - counted} episodes ran beyond that and count nowhere" in said(folder)
+    made = page(folder)
+    assert f"of {counted} episodes succeeded" in made.text and len(made.episodes) == 200
+    assert sum("beyond" in cell["class"] for cell in made.cells) == 200 - counted
+    assert sum("not needed" in cell["aria-label"] for cell in made.cells) == 300
+
+
+def test_where_the_rule_cannot_be_asked_the_run_is_believed(tmp_path: Path) -> None:
+    rule = Rule.parse(f"baseline={write_run(tmp_path / 'a', ['+' * 30] * 5)}").to_json()
+    folder = write_run(tmp_path / "b", ["-" * 20 + " " * 10] * 5, policy="b", stop_when=rule)
+    decision = shown(folder).ended.decision.to_json()
+    (folder / "summary.json").write_text(json.dumps({"decision": decision}))
+    (tmp_path / "a" / "plan.json").unlink()
+    each = shown(folder)
+    assert each.ended.decision.to_json() == decision and each.stopped and state(each) == "stopped early"
+    assert "the policy is worse than the baseline. So the run wrote; it cannot be checked here: " in said(folder)
+
+
+def test_a_part_of_a_run_is_one(tmp_path: Path, page: Callable) -> None:
+    folder = write_run(tmp_path / "a", ["+ + +", " + - "])
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"part": [1, 2]}))
+    each = shown(folder)
+    assert (each.missing, state(each)) == (0, "part 1 of 2")
+    assert said(folder).startswith("Part 1 of 2 of an evaluation of 10 episodes")
+    made = page(folder)
+    assert sum("in another part" in cell["aria-label"] for cell in made.cells) == 5
+    assert "part 1 of 2" in made.sections["origin"]
+    (folder / "plan.json").write_text(json.dumps(plan | {"part": [2, 2]}))
+    assert state(shown(folder)) == "part 2 of 2, 5 of 5 missing"
+    (folder / "plan.json").write_text(json.dumps(plan | {"part": "half"}))
+    with pytest.raises(UserError, match="no part that can be read"):
+        shown(folder)
 
 
 def test_the_interval_of_a_run_with_a_rule_holds_at_any_moment(tmp_path: Path) -> None:
@@ -116,4 +159,4 @@ def test_what_else_must_be_known(tmp_path: Path, sessions: Callable[..., None]) 
     words = said(folder)
     assert "In 1 episode the simulation exploded" in words
     assert "MuJoCo 3.4.0 was not compared." in words
-    assert "resumed under another commit: aaaaaaaaaa, bbbbbbbbbb." in words
+    assert "made under more than one commit: aaaaaaaaaa, bbbbbbbbbb." in words

@@ -59,6 +59,13 @@ def test_what_sessions_and_episodes_say(tmp_path: Path, sessions: Callable[..., 
     assert found["processor time per step"].startswith("20 ms (")
 
 
+def test_speeds_of_parts_are_of_each(tmp_path: Path, sessions: Callable[..., None]) -> None:
+    a = write_run(tmp_path / "a", ["+"])
+    ended = {"ended": "x", "episodes": 30, "seconds": 60.0, "episodes_per_minute": 30.0}
+    sessions(a, {"part": "p1", **ended}, {"part": "p2", **ended})
+    assert rows(a)["episodes per minute"] == ["30 in each of 2 parts"]
+
+
 def test_nothing_is_made_up(tmp_path: Path, sessions: Callable[..., None], page: Callable) -> None:
     a = timed(write_run(tmp_path / "a", ["+"]))
     assert rows(a) == {"questions to the policy": ["1"]}

@@ -65,7 +65,7 @@ def errors(shown: Sequence[Shown]) -> list[dict[str, Any]]:
     return [
         {"label": each.label, "id": result.episode.key, "last": text.splitlines()[-1] if text else "", "text": text}
         for each in shown
-        for result in each.results
+        for result in each.recorded
         if result.outcome == "error"
         for text in [(result.error or "").strip()]
     ]

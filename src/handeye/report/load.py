@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from handeye.errors import UserError
 from handeye.evaluate import plan, runs, video
 from handeye.evaluate.compare_run import policy_of
 from handeye.evaluate.results import EpisodeResult
 from handeye.evaluate.runs import Run
+from handeye.evaluate.sequential import order
 from handeye.evaluate.summary import summarise
-from handeye.records import read_lines
+from handeye.records import read_json, read_lines
+from handeye.report.stopping import Stopping, stopping
 from handeye.types import EpisodeId
 
 State = Literal["success", "failure", "error", "missing"]
@@ -37,8 +40,20 @@ class Shown:
 
     summary: Mapping[str, Any]
 
+    part: tuple[int, int]
+    """Which one of how many, where machines share a plan."""
+
+    own: frozenset[EpisodeId]
+    """What this part was to run."""
+
+    ended: Stopping | None
+    """Set if a rule may have ended it."""
+
     results: Sequence[EpisodeResult]
-    """In the plan's order."""
+    """What counts, in the plan's order."""
+
+    beyond: Mapping[str, EpisodeResult]
+    """Recorded, but counting nowhere: it was under way when a rule had decided."""
 
     by_task: Mapping[int, Sequence[EpisodeResult]]
     films: Mapping[str, Path]
@@ -62,8 +77,17 @@ class Shown:
         return {task["index"]: task["language"] for task in self.identity["tasks"]}
 
     @property
+    def recorded(self) -> list[EpisodeResult]:
+        return [*self.results, *self.beyond.values()]
+
+    @property
+    def stopped(self) -> bool:
+        return self.ended is not None and self.ended.decision is not None and self.ended.decision.stop
+
+    @property
     def missing(self) -> int:
-        return len(self.run.planned) - len(self.run.results)
+        """Episodes that are still to be run."""
+        return 0 if self.stopped else sum(episode.key not in self.run.results for episode in self.own)
 
     def of_task(self, task: int) -> Sequence[EpisodeResult]:
         return self.by_task.get(task, ())
@@ -71,6 +95,12 @@ class Shown:
     def state(self, episode: EpisodeId) -> State:
         result = self.run.results.get(episode.key)
         return "missing" if result is None else result.outcome
+
+    def absent(self, episode: EpisodeId) -> str:
+        """Why there is no record of it."""
+        if self.stopped:
+            return "not needed"
+        return "missing" if episode in self.own else "in another part"
 
     def id(self, episode: EpisodeId) -> str:
         """Of an episode's record on the page."""
@@ -92,21 +122,45 @@ def load(folders: Sequence[Path]) -> list[Shown]:
 
 
 def _shown(run: Run, number: int, colour: int) -> Shown:
-    ordered = {key: run.results[key] for key in (episode.key for episode in run.planned) if key in run.results}
+    first, parts = part = _part(run.folder)
+    own, ended = run.planned[first - 1 :: parts], stopping(run)
+    counted = own
+    if ended is not None and ended.decision is not None and ended.decision.stop:
+        counted = tuple(order(run.planned)[: ended.decision.episodes])
+    ordered = [run.results[key] for key in (episode.key for episode in run.planned) if key in run.results]
+    keys = {episode.key for episode in counted}
+    results = [result for result in ordered if result.episode.key in keys]
     by_task: dict[int, list[EpisodeResult]] = {}
-    for result in ordered.values():
+    for result in results:
         by_task.setdefault(result.episode.task, []).append(result)
-    paths = {key: video.path(run.folder, result.episode) for key, result in ordered.items()}
+    paths = {result.episode.key: video.path(run.folder, result.episode) for result in ordered}
     there = {path for folder in {path.parent for path in paths.values()} for path in folder.glob("*.mp4")}
     return Shown(
         run=run,
         number=number,
         colour=colour,
         sessions=read_lines(run.folder / plan.SESSIONS),
-        summary=summarise(run.planned, run.results),
-        results=list(ordered.values()),
+        summary=summarise(counted, run.results),
+        part=part,
+        own=frozenset(own),
+        ended=ended,
+        results=results,
+        beyond={result.episode.key: result for result in ordered if result.episode.key not in keys},
         by_task=by_task,
         films={key: path for key, path in paths.items() if path in there},
+    )
+
+
+def _part(folder: Path) -> tuple[int, int]:
+    """Of several that share a plan. UserError if it says so in a way we do not know."""
+    written = read_json(folder / plan.PLAN, what="the run's plan").get("part", [1, 1])
+    match written:
+        case [int(number), int(parts)] if 1 <= number <= parts:
+            return number, parts
+    raise UserError(
+        f"{folder / plan.PLAN} is no part that can be read.",
+        why=f"part is {written!r}, not two numbers",
+        fix="it was edited or written by another version: restore it, or evaluate again",
     )
 
 

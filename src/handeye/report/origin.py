@@ -33,6 +33,7 @@ def origin(each: Shown) -> dict[str, Any]:
             ("folder", str(each.run.folder)),
             ("suite", each.suite),
             ("episodes", _which(identity)),
+            *([] if each.part == (1, 1) else [("part", "{} of {}".format(*each.part))]),
             *((name, plain(value)) for name, value in identity.items() if name not in TOLD),
         ],
         "policy": [("address", each.run.address), *_rows(identity["policy"], without=("specs",))],

@@ -8,7 +8,7 @@ from typing import Any
 from handeye.evaluate.statistics import mean_rate, stratified
 from handeye.evaluate.summary import rate_of
 from handeye.report.figures import Scale, axis, interval_bar, key, zoomed
-from handeye.report.headline import Headline, baseline, headline, notices, state, stopping
+from handeye.report.headline import Headline, baseline, headline, notices, state
 from handeye.report.load import Shown
 
 KINDS = {
@@ -28,7 +28,7 @@ def overview(shown: Sequence[Shown]) -> dict[str, Any]:
 
 
 def _row(each: Shown, scale: Scale) -> dict[str, Any]:
-    found, ended, summary = headline(each), stopping(each), each.summary
+    found, summary = headline(each), each.summary
     there, over = bool(found.rate.episodes), summary["over_tasks"]
     return {
         "number": each.number,
@@ -52,9 +52,9 @@ def _row(each: Shown, scale: Scale) -> dict[str, Any]:
         "pooled": f"{100 * found.rate.value:.1f}" if found.unequal else "",
         "bar": _bar(found, each.colour, scale) if there else "",
         "errors": summary["errors"],
-        "state": state(each, ended),
+        "state": state(each),
         "per_minute": each.run.per_minute(),
-        "notices": notices(each, ended),
+        "notices": notices(each),
     }
 
 

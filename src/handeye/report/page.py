@@ -118,7 +118,7 @@ def _episodes(shown: Sequence[Shown], shelf: Shelf) -> dict[str, dict[str, Any]]
             "video": shelf.found.get(each.id(result.episode)),
         }
         for each in shown
-        for result in each.results
+        for result in each.recorded
     }
 
 

@@ -116,7 +116,7 @@ def _ours(each: Shown, scale: Scale) -> dict[str, Any]:
         "episodes": found.rate.episodes,
         "missing": each.missing,
         "errors": each.summary["errors"],
-        "early": each.run.stop_when is not None,
+        "early": each.stopped,
         "bar": interval_bar(found.mean, low, high, run=each.colour, label=label, scale=scale, width=BAR)
         if there
         else "",

@@ -50,7 +50,8 @@ def _spread(
 
 def _per_minute(each: Shown) -> str:
     found = each.run.per_minute()
-    return "–" if found is None else _short(found)
+    parts = {session["part"] for session in each.sessions if "part" in session}
+    return "–" if found is None else _short(found) + (f" in each of {len(parts)} parts" if len(parts) > 1 else "")
 
 
 def _workers(each: Shown) -> str:
@@ -63,7 +64,7 @@ def _policy(each: Shown, name: str) -> float:
 
 
 def _questions(each: Shown) -> str:
-    return str(sum(result.questions for result in each.results)) if each.results else "–"
+    return str(sum(result.questions for result in each.recorded)) if each.recorded else "–"
 
 
 def _answer(each: Shown) -> str:
@@ -86,23 +87,23 @@ def _busy(each: Shown) -> str:
 
 
 def _again(each: Shown) -> str:
-    again = sum(result.timing.get("tries", 1) > 1 for result in each.results)
+    again = sum(result.timing.get("tries", 1) > 1 for result in each.recorded)
     return str(again) if again else "–"
 
 
 def _timing(name: str) -> Callable[[Shown], Numbers]:
-    return lambda each: [float(result.timing[name]) for result in each.results if name in result.timing]
+    return lambda each: [float(result.timing[name]) for result in each.recorded if name in result.timing]
 
 
 def _wait(each: Shown) -> Numbers:
     """The expert waits for nobody."""
     if not each.identity["policy"].get("specs"):
         return []
-    return [r.timing["waited"] / r.questions for r in each.results if r.questions and "waited" in r.timing]
+    return [r.timing["waited"] / r.questions for r in each.recorded if r.questions and "waited" in r.timing]
 
 
 def _step(each: Shown) -> Numbers:
-    return [r.timing["cpu_act"] / r.steps for r in each.results if r.steps and "cpu_act" in r.timing]
+    return [r.timing["cpu_act"] / r.steps for r in each.recorded if r.steps and "cpu_act" in r.timing]
 
 
 PLAIN: dict[str, Callable[[Shown], str]] = {

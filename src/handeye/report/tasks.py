@@ -43,7 +43,7 @@ def suite(name: str, shown: Sequence[Shown]) -> dict[str, Any]:
 
 def _filmed(shown: Sequence[Shown]) -> str:
     """How many of the recorded episodes have a video: none, some or all."""
-    found = {each.video(result.episode) is not None for each in shown for result in each.results}
+    found = {each.video(result.episode) is not None for each in shown for result in each.recorded}
     return "some" if len(found) == 2 else "all" if found == {True} else "none"
 
 
@@ -101,18 +101,20 @@ def _span(states: Sequence[int]) -> str:
 
 def _cell(each: Shown, episode: EpisodeId) -> dict[str, Any]:
     result = each.run.results.get(episode.key)
+    beyond = episode.key in each.beyond
     return {
         "id": each.id(episode) if result else "",
         "outcome": each.state(episode),
-        "title": f"{each.label}, task {episode.task}, initial state {episode.initial_state}: {ended(result)}",
+        "title": f"{each.label}, task {episode.task}, initial state {episode.initial_state}: "
+        + (ended(result) if result else each.absent(episode))
+        + (", beyond the rule's decision" if beyond else ""),
+        "beyond": beyond,
         "filmed": bool(result and each.video(episode)),
     }
 
 
-def ended(result: EpisodeResult | None) -> str:
+def ended(result: EpisodeResult) -> str:
     """In words."""
-    if result is None:
-        return "missing"
     return "error" if result.outcome == "error" else f"{result.outcome} after {result.steps} steps"
 
 

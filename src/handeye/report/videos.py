@@ -74,7 +74,7 @@ Film = tuple[Shown, str, Path]
 
 def _films(shown: Sequence[Shown]) -> Iterator[Film]:
     for each in shown:
-        for result in each.results:
+        for result in each.recorded:
             if path := each.video(result.episode):
                 yield each, each.id(result.episode), path
 
