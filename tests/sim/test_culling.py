@@ -10,7 +10,7 @@ from handeye.errors import UserError
 from handeye.sim import culling, observe, rendering
 from handeye.sim.culling import Culling, Seen
 
-FRAMES = 40
+FRAMES = 30
 
 
 def scattered(rng: np.random.Generator, *, shadows: bool = False, mirrors: int = 1) -> mujoco.MjModel:
@@ -98,7 +98,7 @@ def test_no_pixel_changes(eye, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (model.geom_group == 1).all(), "what was hidden is back"
     assert count["hidden"] > 10 * FRAMES, "much is left out"
     assert count["in one pass"] > 3 * FRAMES, "much is drawn in the view alone, or in the mirror alone"
-    assert count["lids"] > 5, "the table fills some of the pictures"
+    assert count["lids"] > 3, "the table fills some of the pictures"
     assert count["wrong without mirrors"] > 3, "so this test can fail"
 
 
