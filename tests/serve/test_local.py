@@ -78,6 +78,28 @@ def test_rows_that_are_not_independent_are_computed_one_by_one(
         np.testing.assert_array_equal(one.actions, other.actions)
 
 
+def test_what_differs_in_shape_is_computed_apart(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sentences of families that do not fill them up: each answer is the one it would get alone."""
+    policy, shapes = load_policy(checkpoint, rows=4), []
+    encode, sample = type(policy.manifest.pipeline).encode, Model.sample_actions
+
+    def short(self: object, observation: Observation) -> dict[str, np.ndarray]:
+        item = encode(self, observation)
+        return {**item, "prompt": item["prompt"][: len(observation.prompt)]}
+
+    def listening(self: Model, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        shapes.append(tuple(batch["prompt"].shape))
+        return sample(self, batch)
+
+    monkeypatch.setattr(type(policy.manifest.pipeline), "encode", short)
+    monkeypatch.setattr(Model, "sample_actions", listening)
+    asked = observations(5)
+    together = policy.act(asked)
+    assert sorted(shapes) == [(4, len(asked[1].prompt)), (4, len(asked[0].prompt))]
+    for observation, chunk in zip(asked, together, strict=True):
+        np.testing.assert_array_equal(policy.act([observation])[0].actions, chunk.actions)
+
+
 def test_the_model_hears_each_questions_seed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Families that sample draw their noise from it."""
     heard: list[list[int]] = []

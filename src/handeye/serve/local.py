@@ -27,6 +27,9 @@ from handeye.policy.address import folder_and_options
 from handeye.records import sha256_json
 from handeye.types import ActionChunk, EpisodeId, Observation
 
+Item = dict[str, Any]
+"""What a model is given of one observation: arrays by name."""
+
 ROWS = {"cpu": 1, "cuda": 4}
 """Rows computed at once unless somebody says otherwise. On a CPU filling up costs what it computes; on a GPU four rows
 of a large model take little longer than one, and a question that comes alone waits for all of them."""
@@ -68,11 +71,8 @@ class LocalPolicy:
         """Nothing is remembered between questions."""
 
     def act(self, observations: Sequence[Observation]) -> list[ActionChunk]:
-        with _one_thread(), torch.inference_mode():
-            answers: list[np.ndarray] = []
-            for start in range(0, len(observations), self.rows):
-                answers += self._compute(observations[start : start + self.rows])
         decode = self.manifest.pipeline.decode
+        answers = self._answers(observations)
         return [ActionChunk(actions=decode(a, o.proprio)) for a, o in zip(answers, observations, strict=True)]
 
     def device_use(self) -> str:
@@ -85,27 +85,41 @@ class LocalPolicy:
         except (ModuleNotFoundError, RuntimeError):  # no NVML
             return f"{self._device} {memory}"
 
-    def _compute(self, some: Sequence[Observation]) -> list[np.ndarray]:
-        """Model outputs of at most `rows` observations. The last one is repeated to fill up."""
-        items: list[dict[str, Any]] = [
-            {**self.manifest.pipeline.encode(each), "seed": np.int64(each.seed)} for each in some
-        ]
-        items += items[-1:] * (self.rows - len(items))
-        batch = {name: torch.from_numpy(np.stack([item[name] for item in items])).to(self._device) for name in items[0]}
+    def _answers(self, observations: Sequence[Observation]) -> list[np.ndarray]:
+        """Model outputs. What differs in shape, as sentences of different lengths may, is computed apart: filling it up
+        with blanks would let one sentence's length reach another's answer."""
+        encode = self.manifest.pipeline.encode
+        items: list[Item] = [{**encode(each), "seed": np.int64(each.seed)} for each in observations]
+        kinds: dict[Any, list[int]] = {}
+        for index, item in enumerate(items):
+            kinds.setdefault(tuple((name, np.shape(part)) for name, part in item.items()), []).append(index)
+        answers: dict[int, np.ndarray] = {}
+        with _one_thread(), torch.inference_mode():
+            for alike in kinds.values():
+                for start in range(0, len(alike), self.rows):
+                    some = alike[start : start + self.rows]
+                    answers |= zip(some, self._compute([items[index] for index in some]), strict=True)
+        return [answers[index] for index in range(len(observations))]
+
+    def _compute(self, items: list[Item]) -> list[np.ndarray]:
+        """Of at most `rows` items of one shape. The last one is repeated to fill up."""
+        filled = items + items[-1:] * (self.rows - len(items))
+        batch = {
+            name: torch.from_numpy(np.stack([item[name] for item in filled])).to(self._device) for name in items[0]
+        }
         answered = self._model.sample_actions(batch)  # type: ignore[operator]
         answered = answered.float() if answered.is_floating_point() else answered  # token ids stay whole numbers
-        return list(answered[: len(some)].cpu().numpy())
+        return list(answered[: len(items)].cpu().numpy())
 
     def _independent(self) -> bool:
         """Whether one observation gets the same bits in every place, among ever other neighbours."""
         random = np.random.default_rng(0)
-        with _one_thread(), torch.inference_mode():
-            asked = self._made_up(random)
-            crowds = [[self._made_up(random) for _ in range(self.rows)] for _ in range(self.rows)]
-            answers = []
-            for place, crowd in enumerate(crowds):
-                crowd[place] = asked
-                answers.append(self._compute(crowd)[place])
+        asked = self._made_up(random)
+        answers = []
+        for place in range(self.rows):
+            crowd = [self._made_up(random) for _ in range(self.rows)]
+            crowd[place] = asked
+            answers.append(self._answers(crowd)[place])
         return all(np.array_equal(answer, answers[0]) for answer in answers)
 
     def _made_up(self, random: np.random.Generator) -> Observation:
@@ -113,7 +127,7 @@ class LocalPolicy:
         return Observation(
             images={name: random.integers(0, 256, (image.height, image.width, 3), np.uint8) for name in image.cameras},
             proprio=random.normal(size=self.specs.proprio.width).astype(np.float32),
-            prompt=" ".join(["pick", "up", "the", "red", "cube"][: random.integers(1, 6)]),
+            prompt=f"put the red {('cube', 'bowl')[random.integers(2)]} on the blue plate",
             seed=int(random.integers(2**32)),
         )
 
