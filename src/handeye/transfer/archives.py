@@ -82,12 +82,16 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
         raise UserError(f"{archive} does not exist.", fix="check the path")
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            yield [_zip_member(archive, opened, info) for info in opened.infolist() if not info.is_dir()]
+            yield [_zip_member(archive, opened, info) for info in opened.infolist() if not _is_folder(info)]
     elif archive.suffix in (".zip", ".whl"):
         _refuse(archive, "not a zip file, or cut off: it has no list of members at its end")
     else:
         with tars.opened(archive) as tar:
             yield [_tar_member(archive, tar, info) for info in _listed(archive, tar) if not info.isdir()]
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith("/")  # its own is_dir fails at a name of nothing
 
 
 def _listed(archive: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:

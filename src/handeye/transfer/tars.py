@@ -26,6 +26,9 @@ _DESCRIPTIONS |= {tarfile.GNUTYPE_LONGLINK}
 _LARGEST_DESCRIPTION = 1 << 20
 """Bytes of a header that only describes the next one: a path has 4096 at most. It is read into memory."""
 
+_LONGEST_NAME = 4096
+"""Characters. No system takes more, and who lists names has room for the longest of them."""
+
 _LONGEST_PADDING = 1 << 20
 """Bytes of nothing after the end mark: tar fills up its records, of 10,240 bytes if nobody asked for others."""
 
@@ -89,6 +92,8 @@ def headers(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for header in tar:
         if header.size < 0:  # an extended header may say anything, and the next one would be looked for before this one
             raise DamagedTarError(f"{header.name} has {header.size} bytes")
+        if len(header.name) > _LONGEST_NAME:
+            raise DamagedTarError(f"a name has {len(header.name)} characters")
         yield header
     stream = tar.fileobj
     assert stream is not None

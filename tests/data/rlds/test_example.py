@@ -125,14 +125,14 @@ def test_nothing_recurses_and_nothing_takes_long() -> None:
     for _ in range(30):
         deep = b"\x0a" + bytes([len(deep)]) + deep
     many = b"\x0a\x00" * 1_000_000
-    start = time.monotonic()
+    start = time.process_time()
     assert [values.kind for values in layout(deep, 0, len(deep)).values()] == [None]  # the rest is a strange name
     nameless = b"\x0a\x80\x89\x7a" + many  # its length as a varint
     numbered = encode({str(n): [] for n in range(2000)})
     for data, why in ((nameless, "no name"), (numbered, "more than 1000 features")):
         with pytest.raises(MalformedError, match=why):
             layout(data, 0, len(data))
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_random_bytes_end_in_an_error_or_a_layout() -> None:

@@ -12,6 +12,13 @@ DEEPEST = 16
 
 INTEGER, FLOAT, TIME, STRING, BITS, OPAQUE, COMPOUND, REFERENCE, ENUM, SEQUENCE, ARRAY, COMPLEX = range(12)
 
+CODES = {
+    STRING: ((0, 2), (4, 1)),  # padding, characters
+    REFERENCE: ((0, 4),),
+    SEQUENCE: ((0, 1), (4, 2), (8, 1)),  # a list or a text; padding, characters
+}
+"""Class -> (first bit of a code of four bits, its largest value). h5py crashes on a sequence of an unknown kind."""
+
 
 class MalformedError(ValueError):
     """What is wrong; the caller knows where."""
@@ -51,6 +58,8 @@ def read(content: bytes, at: int, pointer: int, depth: int = 0) -> tuple[Type, i
         raise MalformedError(f"a type of class {kind}, version {version}")
     if size == 0:
         raise MalformedError("a type of no bytes")
+    if any(bits >> shift & 15 > most for shift, most in CODES.get(kind, ())):
+        raise MalformedError(f"a type of class {kind} with the unknown properties {bits:#x}")
     if kind in (INTEGER, BITS):
         at = _whole(content, at, size)
     elif kind == FLOAT:

@@ -15,6 +15,13 @@ from handeye.data.lerobot.info import MOST_ROWS, Info, bad, place, read_info, re
 from handeye.data.lerobot.tables import Table, check_file
 from handeye.data.lerobot.video import OFF_BY
 
+MOST_EPISODES, MOST_STEPS = 100_000, 100_000
+"""In a file's list, and of one episode: fifteen times all of LIBERO's, two hundred times its longest. A few bytes of
+parquet can hold any number of equal rows."""
+
+MOST_LISTED = 100_000_000
+"""Bytes of such a list, without statistics: LIBERO's takes 300 an episode."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -68,6 +75,8 @@ def read_index(root: Path) -> Index:
     start = 0
     for row in sorted(rows, key=lambda row: row["episode_index"]):
         at = (_place_old if old else _place_new)(info, row, start, _sentence(row, sentences, lists[0]))
+        if at.length > MOST_STEPS:
+            raise bad(f"episode {at.number} of {root}", f"it has {at.length} steps; up to {MOST_STEPS} are read")
         places.append(at)
         start += at.length
     if not places:
@@ -148,8 +157,17 @@ def _episodes_tables(root: Path) -> tuple[list[dict[str, Any]], list[Path]]:
 
 
 def _rows(table: Table, columns: list[str]) -> list[dict[str, Any]]:
+    if len(table) > MOST_EPISODES:
+        raise bad(table.path, f"it lists {len(table)} rows; up to {MOST_EPISODES} are read")
+    rows: list[dict[str, Any]] = []
+    taken = 0
     try:
-        return table.read(0, len(table), columns).to_pylist()
+        for batch in table.rows(columns):
+            taken += batch.nbytes
+            if taken > MOST_LISTED:
+                raise bad(table.path, f"its list unpacks to more than {MOST_LISTED} bytes")
+            rows += batch.to_pylist()
+        return rows
     except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is not UTF-8, dates out of range
         raise bad(table.path, str(error)) from None
 

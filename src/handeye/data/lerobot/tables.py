@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from handeye.data.lerobot import pages
 from handeye.data.lerobot.info import bad
 from handeye.errors import UserError
 
@@ -45,8 +46,15 @@ class Table:
         """Rows start to stop of small columns."""
         groups = [g for g, (a, b) in enumerate(itertools.pairwise(self._starts)) if a < stop and b > start]
         with damage(self.path):
+            pages.check(self.path, self._file.metadata, groups, columns)
             table = self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
             return table.slice(start - self._starts[groups[0]] if groups else 0, stop - start)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All of them, AT_ONCE at a time: a text that is stored once can be that of many rows."""
+        for group, start in enumerate(self._starts[:-1]):
+            for _, batch in self._batches(group, start, columns):
+                yield batch
 
     def pictures(self, rows: Sequence[int], names: Sequence[str]) -> Iterator[tuple[int, dict[str, bytes]]]:
         """(row, column -> encoded picture) of `rows`, which ascend. A row group is unpacked from its start to the last
@@ -76,6 +84,7 @@ class Table:
 
     def _batches(self, group: int, start: int, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         with damage(self.path):
+            pages.check(self.path, self._file.metadata, [group], columns)
             batches = self._file.iter_batches(AT_ONCE, row_groups=[group], columns=list(columns), use_threads=False)
         while True:
             with damage(self.path):

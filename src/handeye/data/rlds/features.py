@@ -87,6 +87,8 @@ def read_info(folder: Path) -> Info:
     for split in splits:
         if not isinstance(split, dict):
             raise bad(str(path), f"a split is {split!r}")
+        if any(split.get("name") == shard.split for shard in shards):
+            raise bad(str(path), f"it lists the split {split['name']} twice")
         shards += _shards(split, folder, name, str(said.get("fileFormat") or "tfrecord"))
         sizes.append(_number(split["numBytes"], "numBytes", path) if "numBytes" in split else None)
     return Info(

@@ -76,20 +76,21 @@ class Store:
     @cached_property
     def _index(self) -> tuple[np.ndarray, np.ndarray]:
         """Sorted names (bytes), and (shard, offset, size) of each."""
-        found: dict[str, tuple[int, int, int]] = {}
+        found: dict[bytes, tuple[int, int, int]] = {}
         for number, shard in enumerate(self.shards):
             for member in listed(shard):
                 name = member.name.removeprefix("./")
                 name = name if "/" in name else FOLDER + name
-                if name in found:
+                key = name.encode(errors="surrogateescape")  # tarfile's way with names that are not UTF-8
+                if key in found:
                     raise UserError(
-                        f"{shard} holds {name}, and so does {self.shards[found[name][0]]}.",
+                        f"{shard} holds {name}, and so does {self.shards[found[key][0]]}.",
                         why="which of the two is meant cannot be known",
                         fix="take one of the shards away, or fetch them again",
                     )
-                found[name] = (number, member.offset, member.size)
-        names = sorted(found, key=str.encode)
-        return np.array([name.encode() for name in names], "S"), np.array([found[n] for n in names], np.int64)
+                found[key] = (number, member.offset, member.size)
+        names = sorted(found)
+        return np.array(names, "S"), np.array([found[name] for name in names], np.int64)
 
 
 def _read(file: Path, offset: int, size: int, where: str) -> bytes:
