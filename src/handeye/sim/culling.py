@@ -17,7 +17,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-HIDDEN_GROUP = 5  # not drawn by default, and no scene of ours uses it
+DRAWN = (1, 2)  # of the groups that MuJoCo draws by default, 0 are our collision shapes, which are not
+HIDDEN_GROUP = 5
 MARGIN = 0.002  # m; meshes are drawn in single precision
 SLACK = 1.02  # of the view's width: more than a pixel
 BOUNDLESS = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
@@ -51,19 +52,20 @@ class Culling:
     def __init__(self, model: mujoco.MjModel) -> None:
         self.model = model
         bounded = ~np.isin(model.geom_type, [int(kind) for kind in BOUNDLESS])
+        drawn = np.isin(model.geom_group, DRAWN)
         shadows = bool(model.light_castshadow.any())
         mirrors = [
             geom
             for geom in range(model.ngeom)
             if model.geom_type[geom] in [int(kind) for kind in MIRRORS]
-            and model.geom_group[geom] != 0
+            and drawn[geom]
             and (material := model.geom_matid[geom]) >= 0
             and model.mat_reflectance[material] > 0
         ]
         self._mirror = mirrors[0] if mirrors else None
         # Only the first mirror of a frame reflects: were it left out, the next one would.
         kept = np.isin(np.arange(model.ngeom), mirrors if len(mirrors) > 1 else [])
-        self._geoms = np.flatnonzero(bounded & (model.geom_group != 0) & ~kept & (not shadows))
+        self._geoms = np.flatnonzero(bounded & drawn & ~kept & (not shadows))
         self._centres, self._halves = model.geom_aabb[self._geoms, :3], model.geom_aabb[self._geoms, 3:] + MARGIN
         self._hulls = _Hulls(model)
         self._screens = [
