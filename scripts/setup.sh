@@ -32,7 +32,7 @@ if [ ! -x .venv/bin/python ]; then
     rm -rf .venv.part && "$python" -m venv .venv
 fi
 stamp=.venv/.installed
-wanted="$(cat pyproject.toml constraints.txt src/handeye/sim/*.c | sha256sum)"
+wanted="$(cat pyproject.toml constraints.txt src/handeye/*/*.c | sha256sum)"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     printf 'setup: installing the constrained packages into .venv\n'
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from handeye.conventions import pillow
 from handeye.conventions.resample import Kernel, resample
 
 
@@ -52,7 +53,7 @@ Method = Literal["area", "bilinear", "bicubic", "lanczos", "tensorflow_lanczos3"
 """Four of Pillow's filters, then those of the libraries that published policies were trained with: TensorFlow's
 antialiased Lanczos3 (OpenVLA), JAX's antialiased and PyTorch's plain bilinear (openpi)."""
 
-_PILLOW = {"area": "BOX", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS"}
+_PILLOW: dict[str, pillow.Filter] = {"area": "BOX", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "lanczos": "LANCZOS"}
 """Pillow's names. When shrinking, all of them widen to the size of a target pixel (antialias)."""
 
 _FLOAT: dict[str, tuple[Kernel, bool]] = {
@@ -74,14 +75,7 @@ def resize(
         kernel, antialias = _FLOAT[method]
         exact = resample(image, height=height, width=width, kernel=kernel, antialias=antialias)
         return np.asarray(np.clip(np.rint(exact), 0, 255), np.uint8)
-    from PIL import Image  # here: declaring a spec needs no Pillow
-
-    pillow_filter = Image.Resampling[_PILLOW[method]]
-    frames = np.ascontiguousarray(image).reshape(-1, *image.shape[-3:])
-    out = np.empty((len(frames), height, width, 3), np.uint8)
-    for frame, target in zip(frames, out, strict=True):
-        target[:] = np.asarray(Image.fromarray(frame).resize((width, height), pillow_filter))
-    return out.reshape(*image.shape[:-3], height, width, 3)
+    return pillow.resize(image, height, width, _PILLOW[method])
 
 
 def fit(
