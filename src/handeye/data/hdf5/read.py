@@ -45,6 +45,9 @@ MOST_BYTES = 1_000_000_000
 """Of one array of one demonstration, unpacked: 5,000 frames of 256 x 256, ten times LIBERO's longest. A few bytes can
 declare any size; more than this is not read."""
 
+MOST_PACKED, FEW_BYTES = 1100, 1_000_000
+"""Deflate makes at most 1,030 bytes of one. What was never written reads as zeros: beyond a few bytes, it is not."""
+
 LARGEST = 1e9
 """No position, angle or velocity comes near it; NaN and infinity are refused by the same comparison."""
 
@@ -221,6 +224,8 @@ def dataset_at(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
         raise _bad(where, f"{name} is not a plain dataset inside the file")
     if found.ndim == 0 or found.nbytes > MOST_BYTES:
         raise _bad(where, f"{name} has the shape {found.shape}: {found.nbytes} bytes")
+    if (stored := found.id.get_storage_size()) * MOST_PACKED + FEW_BYTES < found.nbytes:
+        raise _bad(where, f"{name} has {found.nbytes} bytes, but only {stored} of it are in the file")
     return found
 
 

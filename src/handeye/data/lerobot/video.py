@@ -20,6 +20,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
+from handeye.data.lerobot import mp4
 from handeye.data.lerobot.info import bad
 from handeye.data.lerobot.tables import check_file
 from handeye.data.pictures import MOST_SIDE
@@ -36,8 +37,8 @@ is half as fast again and a tenth larger. One thread: the bytes must not depend 
 run one episode per core. No frame is stored before one that is shown earlier (bf=0): what is strung together must
 stay in order."""
 
-AHEAD = 16
-"""Frames that are rather decoded than jumped over."""
+BEFORE = 16
+"""Frames before one that are tried when a jump to it leads behind it."""
 
 OFF_BY = 0.1
 """Of a frame's duration: a time that is farther from n / fps belongs to another rate."""
@@ -50,8 +51,11 @@ class Video:
         self.path, self._fps, self._size = path, Fraction(fps).limit_denominator(1001), size
         with damage(path):
             check_file(path)
-            # The format is given, not probed: a playlist under this name could send FFmpeg anywhere.
-            self._container = av.open(f"file:{path.absolute()}", format="mp4")
+            mp4.check(path)
+            # The format is given, not probed: a playlist under this name could send FFmpeg anywhere. The limit counts
+            # here, where FFmpeg may decode a frame to learn more, and below, where we do.
+            limit = {"max_pixels": str(MOST_SIDE**2)}
+            self._container = av.open(f"file:{path.absolute()}", format="mp4", options=limit)
             if not self._container.streams.video:
                 raise bad(path, "there is no video in it")
             self._stream = self._container.streams.video[0]
@@ -59,7 +63,7 @@ class Video:
                 raise bad(path, "its codec is not known")
             self._tick = self._stream.time_base
             self._stream.codec_context.thread_count = 1  # one thread: loaders fork, and run one per core
-            self._stream.codec_context.options = {"max_pixels": str(MOST_SIDE**2)}
+            self._stream.codec_context.options = limit
             self.codec = str(self._stream.codec.canonical_name)
             self.frames = int(self._stream.frames)
             found = (self._stream.height, self._stream.width)
@@ -69,6 +73,10 @@ class Video:
         self._coming: Iterator[av.VideoFrame] = iter(())
         self._next = -1
         """Number of the frame that `_coming` gives next; -1: not known."""
+
+        self._behind = 1
+        """Most frames that lay between a key frame and the one that was jumped to: as many are rather decoded than
+        jumped over."""
 
     def read(self, wanted: Sequence[int]) -> UInt8[np.ndarray, "n h w 3"]:
         """These frames of the file, whose numbers ascend."""
@@ -81,11 +89,12 @@ class Video:
         return out
 
     def _find(self, number: int) -> av.VideoFrame:
-        if not 0 <= self._next <= number <= self._next + AHEAD:
-            for earlier in (0, AHEAD, number):  # a key frame can be stored (dts) before the moment it is shown (pts)
+        if not 0 <= self._next <= number <= self._next + self._behind:
+            for earlier in (0, BEFORE, number):  # a key frame can be stored (dts) before the moment it is shown (pts)
                 self._seek(max(0, number - earlier))
                 frame = next(self._coming, None)
                 if frame is not None and self._number(frame) <= number:
+                    self._behind = max(self._behind, number - self._number(frame))
                     break
         else:
             frame = next(self._coming, None)
