@@ -1,8 +1,8 @@
 """A policy behind a socket: handeye's own server, or any that speaks openpi's protocol.
 
 openpi's client waits for ever, for a server and for an answer. This one has limits, says what it waits for, and asks
-once more when a connection breaks. A server that answers with an error raises here, so an episode ends as an error and
-never as a failure of the policy.
+once more when a connection breaks. A server that answers with an error raises here, which ends the run with what is
+recorded so far, and never counts as a failure of the policy.
 """
 
 from __future__ import annotations
