@@ -68,6 +68,27 @@ def test_an_index_of_runs(tmp_path: Path, page: Callable) -> None:
     assert "1 episode ended in an error and is not in the rate" in words
 
 
+def test_initial_states_stand_in_columns(tmp_path: Path, page: Callable) -> None:
+    """Also where runs planned others, or not every task."""
+    a = write_run(tmp_path / "a", ["+-+-", "++++"])
+    b = write_run(tmp_path / "b", ["+-", "--"], policy="b")
+    plan = json.loads((b / PLAN).read_text())
+    plan["identity"] |= {"initial_states": [2, 3], "tasks": plan["identity"]["tasks"][:1]}
+    (b / PLAN).write_text(json.dumps(plan))
+    lines = [json.loads(line) for line in (b / EPISODES).read_text().splitlines()]
+    for line in lines:
+        line["episode"]["initial_state"] += 2
+    (b / EPISODES).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = page(a, b)
+    assert [cell["data-id"].split("/")[1:3] for cell in shown.cells if cell["data-id"].startswith("1|")] == [
+        ["0", "init2"],
+        ["0", "init3"],
+    ]
+    row = shown.source.split('aria-label="b, task 0"')[1].split("</div>")[0]
+    assert row.count('<span class="cell"></span>') == 2 and row.index('<span class="cell"') < row.index("<button")
+    assert 'aria-label="b, task 1"' not in shown.source
+
+
 def test_a_policy_on_several_suites_has_a_mean(tmp_path: Path, page: Callable) -> None:
     runs = [
         write_run(tmp_path / suite, rows, suite=suite, policy="p")

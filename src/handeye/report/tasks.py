@@ -19,6 +19,7 @@ BLOCK = 10
 def suite(name: str, shown: Sequence[Shown]) -> dict[str, Any]:
     """`shown`: the runs on it."""
     sentences = {index: sentence for each in shown for index, sentence in each.tasks.items()}
+    states = sorted({state for each in shown for state in each.identity["initial_states"]})
     return {
         "name": name,
         "runs": [{"label": each.label, "key": key(each.colour), "number": each.number} for each in shown],
@@ -27,14 +28,14 @@ def suite(name: str, shown: Sequence[Shown]) -> dict[str, Any]:
                 "index": index,
                 "sentence": sentences[index],
                 "rates": [_rate(each, index) for each in shown],
-                "rows": [_row(each, index) for each in shown],
+                "rows": [_row(each, index, states) for each in shown if index in each.tasks],
             }
             for index in sorted(sentences)
         ],
         "totals": [_total(each) for each in shown],
         "erred": [any(result.outcome == "error" for result in each.results) for each in shown],
         "axis": axis((0.0, 1.0)),
-        "blocks": [[_span(block) for block in _blocks(list(each.identity["initial_states"]))] for each in shown[:1]],
+        "blocks": [_span(block) for block in _blocks(states)],
         "curves": _curves(name, shown),
         "early": any(each.run.stop_when is not None for each in shown),
         "filmed": _filmed(shown),
@@ -77,16 +78,16 @@ def _total(each: Shown) -> dict[str, Any]:
     }
 
 
-def _row(each: Shown, task: int) -> dict[str, Any]:
-    of_task = each.of_task(task)
-    found = rate_of(of_task)
+def _row(each: Shown, task: int, states: Sequence[int]) -> dict[str, Any]:
+    """A cell for each of these initial states, None for one that this run has not planned."""
+    found = rate_of(each.of_task(task))
+    planned = {episode.initial_state: episode for episode in each.run.planned if episode.task == task}
     return {
         "label": each.label,
         "key": key(each.colour),
         "count": f"{found.successes}/{found.episodes}",
         "blocks": [
-            [_cell(each, episode) for episode in block]
-            for block in _blocks([episode for episode in each.run.planned if episode.task == task])
+            [_cell(each, planned[state]) if state in planned else None for state in block] for block in _blocks(states)
         ],
     }
 

@@ -123,7 +123,11 @@ function step(by) {
   if (opener.matches(".cell")) opener = document.querySelector(`button.cell[data-id="${CSS.escape(row[at][0])}"]`);
 }
 
-viewer.addEventListener("close", () => { release(screens); opener?.focus(); });
+viewer.addEventListener("close", () => {
+  if (viewer.open) return;  // the event comes late, and another episode may be shown by then
+  release(screens);
+  opener?.focus();
+});
 viewer.addEventListener("click", (event) => {
   if (event.target === viewer || event.target.closest(".close")) viewer.close();
   const button = event.target.closest(".step");
@@ -136,8 +140,8 @@ viewer.addEventListener("keydown", (event) => {
 
 // The grid: one stop for the tab key, arrows from cell to cell.
 for (const grid of all("[data-grid]")) {
-  const rows = all(".row[role=group]", grid).map((each) => all("button.cell", each));
-  const cells = rows.flat().filter((cell) => !cell.disabled);
+  const rows = all(".row[role=group]", grid).map((each) => all(".block .cell", each));
+  const cells = rows.flat().filter((cell) => cell.dataset.id);
   cells.forEach((cell, index) => { cell.tabIndex = index ? -1 : 0; cell.title = cell.ariaLabel; });
   const reach = (cell) => {
     for (const each of cells) each.tabIndex = -1;
@@ -157,7 +161,7 @@ for (const grid of all("[data-grid]")) {
     for (let i = x + dx, j = y + dy; rows[j]; i += dx, j += dy) {
       if (dx && !rows[j][i]) break;
       const cell = rows[j][Math.min(i, rows[j].length - 1)];
-      if (cell && !cell.disabled) { reach(cell); break; }
+      if (cell?.dataset.id) { reach(cell); break; }
     }
   });
 }
