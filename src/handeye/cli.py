@@ -59,6 +59,11 @@ VERBS = {
         config="handeye.sim.config:BenchSimConfig",
         run="handeye.sim.bench:run",
     ),
+    "bench data": Verb(
+        about="how fast training is fed from each format, against a naive loop and, where given, lerobot",
+        config="handeye.data.config:BenchDataConfig",
+        run="handeye.data.bench.run:run",
+    ),
     "data verify": Verb(
         about="are these demonstrations what they say? counts, ranges, and each convention with its evidence",
         config="handeye.data.config:VerifyConfig",

@@ -183,6 +183,53 @@ class ReplayConfig:
         _at_least_one(workers=self.workers, episodes=1 if self.episodes is None else self.episodes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchDataConfig:
+    """Samples per second and core, as training gets them and as a naive loop (and lerobot) would: two cameras, decoded
+    and resized, with the actions that follow."""
+
+    root: Annotated[Path | None, Positional, arg(metavar="DIR")] = None
+    """A set of demonstrations of any format, of which some episodes are used. Default: made-up ones."""
+
+    make: int = 6
+    """Without DIR: so many made-up episodes."""
+
+    episodes: int = 6
+    """With DIR: so many of its episodes, evenly."""
+
+    lerobot: Path | None = None
+    """A Python interpreter with lerobot 0.4, to be measured beside it."""
+
+    formats: tuple[Literal["raw", "gzip", "rlds", "png", "av1", "h264"], ...] = (
+        "raw", "gzip", "rlds", "png", "av1", "h264",
+    )  # fmt: skip
+    """HDF5 as LIBERO publishes it and as we write it, RLDS with JPEG, LeRobot 3.0 with PNG and with video."""
+
+    size: int = 224
+    """Height and width of the model's pictures, in pixels."""
+
+    resize: Literal["area", "bilinear", "bicubic", "lanczos"] = "area"
+    """Of ours and of the naive loop, by Pillow; lerobot's is bilinear, by PyTorch."""
+
+    chunk: int = 8
+    """Actions per sample."""
+
+    rounds: int = 7
+    """Blocks of each, in turns."""
+
+    keep: Path | None = None
+    """Write the sets into this new folder and keep them. Default: a temporary one."""
+
+    json: Path | None = None
+    """Also write all figures there."""
+
+    def __post_init__(self) -> None:
+        _at_least_one(
+            make=self.make, episodes=self.episodes, formats=len(self.formats), size=self.size, chunk=self.chunk,
+            rounds=self.rounds,
+        )  # fmt: skip
+
+
 def _at_least_one(**flags: int) -> None:
     for flag, value in flags.items():
         if value < 1:

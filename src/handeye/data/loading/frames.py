@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
-from PIL import Image
 
 from handeye import console
 from handeye.console import size
@@ -132,7 +130,6 @@ class Streamed:
     encoder: Encoder
 
     def take(self, episodes: Integer[np.ndarray, "B"], rows: Integer[np.ndarray, "B"]) -> dict[str, np.ndarray]:
-        _reuse_pillows_memory()
         kinds, firsts = self.encoder.kinds, self.encoder.index.firsts
         out = {name: np.empty((len(rows), *kind.shape[1:]), kind.dtype) for name, kind in kinds.items()}
         for number in np.unique(episodes).tolist():
@@ -221,10 +218,3 @@ def _free_memory() -> int | None:
         return int(rows["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError, IndexError):
         return None
-
-
-def _reuse_pillows_memory() -> None:
-    """Pillow gives a picture's memory back to the system each time; to keep some makes resizing a fifth faster. Its own
-    variable counts, if somebody set it."""
-    if "PILLOW_BLOCKS_MAX" not in os.environ and Image.core.get_blocks_max() == 0:
-        Image.core.set_blocks_max(16)

@@ -65,7 +65,8 @@ def read_vectors(source: Source, digest: Callable[[], str]) -> Vectors:
     if sum(path.stat().st_size for path in source.files) >= LARGE:
         try:
             identity = {"demonstrations": digest(), "rows": rows}
-            folder = keep(home() / "vectors" / "set", identity, kinds, episodes=len(source.episodes), make=make, label=label)
+            place, episodes = home() / "vectors" / "set", len(source.episodes)
+            folder = keep(place, identity, kinds, episodes=episodes, make=make, label=label)
             return _mapped(folder, kinds, firsts)
         except CannotKeepError as error:
             console.warn(f"the next run will read all vectors of {source.root} again: {error}")
