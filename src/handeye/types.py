@@ -77,8 +77,8 @@ class ActionChunk:
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """A recorded demonstration. Step i holds what was seen before action i, and the action. Vectors keep the precision of
-    the files they come from."""
+    """A recorded demonstration. Step i holds what was seen before action i, and the action. Vectors keep the precision
+    of the files they come from."""
 
     id: str
     task: str

@@ -161,6 +161,7 @@ IGNORED = -100
 
 
 def language_model(config: LanguageConfig) -> LlamaForCausalLM:
+    attention: dict[str, Any] = {"attn_implementation": "sdpa"}  # not among the names that LlamaConfig declares
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=config.vocabulary,
@@ -174,7 +175,7 @@ def language_model(config: LanguageConfig) -> LlamaForCausalLM:
             rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             pad_token_id=PAD,
             tie_word_embeddings=False,
-            **{"attn_implementation": "sdpa"},
+            **attention,
         )
     )
 
