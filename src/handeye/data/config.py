@@ -122,6 +122,10 @@ class ConvertConfig:
     successes: bool = False
     """Leave out episodes that are known not to end in success."""
 
+    hdf5_images: Literal["gzip", "raw"] = "gzip"
+    """--to hdf5: pictures compressed, or as they are, like LIBERO's own: several times the size, and single frames are
+    read several times as fast."""
+
     name: str | None = None
     """--to rlds: the name of a data set whose tasks lie in no folder of their own. Default: DST's."""
 

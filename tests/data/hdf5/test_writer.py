@@ -21,8 +21,8 @@ from handeye.errors import UserError
 from handeye.types import Episode
 
 
-def write(folder: Path, episodes: Sequence[Episode]) -> Path:
-    writer, parts = Hdf5Writer(), []
+def write(folder: Path, episodes: Sequence[Episode], *, packed: bool = True) -> Path:
+    writer, parts = Hdf5Writer(packed=packed), []
     for number, episode in enumerate(episodes):
         parts.append(folder / "parts" / f"{number:03d}")
         writer.encode(episode, parts[-1])
@@ -51,6 +51,21 @@ def same(one: Episode, other: Episode) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for camera, frames in one.images.items():
         np.testing.assert_array_equal(frames, other.images[camera])
+
+
+def test_pictures_need_not_be_packed(demo_folder: Path, tmp_path: Path) -> None:
+    """And single frames are read as from packed ones, whatever is asked for."""
+    episodes = episodes_of(Hdf5Source(demo_folder))
+    sources = [Hdf5Source(write(tmp_path / str(packed), episodes, packed=packed)) for packed in (True, False)]
+    assert [source.stored.codec for source in sources] == ["gzip", "raw"]
+    for episode, one, other in zip(episodes, *(source.episodes for source in sources), strict=True):
+        same(episode, sources[1].load(other))
+        for steps in ([2], [3, 0, 3, 1], range(len(episode)), []):
+            for source, ref in zip(sources, (one, other), strict=True):
+                found = source.frames(ref, steps)
+                assert all((frames == episode.images[name][list(steps)]).all() for name, frames in found.items())
+    with pytest.raises(IndexError, match="has 4 steps, not 4 to 4"):
+        sources[0].frames(sources[0].episodes[0], [4])
 
 
 def test_files_come_back_to_the_bit(demo_folder: Path, tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import h5py
 
 from handeye.console import progress
 from handeye.data.bench.synthetic import Maker
@@ -50,7 +49,7 @@ class Sets:
 
 def prepare(folder: Path, root: Path | None, episodes: int, names: Sequence[str]) -> Sets:
     """`root`: some of its episodes, evenly; None: made-up ones."""
-    writers = {name: _writer(name) for name in SETS if name in names or name == "gzip"}
+    writers = {name: _writer(name) for name in SETS if name in names}
     parts: dict[str, list[Path]] = {name: [] for name in writers}
     size = steps = count = 0
     with progress("writing the same episodes in every format", len(writers) * episodes) as advance:
@@ -62,10 +61,8 @@ def prepare(folder: Path, root: Path | None, episodes: int, names: Sequence[str]
                 parts[name].append(part)
                 advance()
     for name, writer in writers.items():
-        if name != "raw":
-            writer.assemble(parts[name], folder / name)
-    if "raw" in names:
-        _unpack(folder / "gzip", folder / "raw")
+        writer.assemble(parts[name], folder / name)
+        shutil.rmtree(folder / "parts" / name)
     found = Sets(folder, steps, count, size)
     _require_same_order(found, list(writers))
     return found
@@ -73,7 +70,7 @@ def prepare(folder: Path, root: Path | None, episodes: int, names: Sequence[str]
 
 def _writer(name: str) -> Writer:
     if name in ("raw", "gzip"):
-        return Hdf5Writer()
+        return Hdf5Writer(packed=name == "gzip")
     if name == "rlds":
         return RldsWriter(name="bench")
     return LeRobotWriter(version="v3.0", images=name, keys="lerobot")  # type: ignore[arg-type]
@@ -91,32 +88,10 @@ def _episodes(root: Path | None, count: int) -> Iterator[Episode]:
     yield from (source.load(ref) for ref in sorted(chosen, key=lambda ref: ref.task))
 
 
-def _unpack(source: Path, target: Path) -> None:
-    """The same files, as LIBERO's own are: not compressed."""
-    target.mkdir(parents=True)
-    for path in sorted(source.rglob("*.hdf5")):
-        out = target / path.relative_to(source)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(path, "r") as packed, h5py.File(out, "w") as file:
-            file.create_group("data").attrs.update(dict(packed["data"].attrs))
-
-            def copy(name: str, found: h5py.Group | h5py.Dataset, file: h5py.File = file) -> None:
-                if isinstance(found, h5py.Dataset):
-                    file[f"data/{name}"] = found[()]
-                else:
-                    file.create_group(f"data/{name}")
-                file[f"data/{name}"].attrs.update(dict(found.attrs))
-
-            packed["data"].visititems(copy)
-
-
 def _require_same_order(sets: Sets, names: Sequence[str]) -> None:
     """A row of one set must be the same step in another."""
-    lengths = {}
-    for name in names:
-        if sets.path(name).exists():
-            lengths[name] = [ref.length for ref in open_source(sets.path(name)).episodes]
-    if any(found != lengths["gzip"] for found in lengths.values()):
+    lengths = {name: [ref.length for ref in open_source(sets.path(name)).episodes] for name in names}
+    if any(found != lengths[names[0]] for found in lengths.values()):
         raise UserError(
             "The formats keep these episodes in different orders.",
             why="; ".join(f"{name}: {found}" for name, found in lengths.items()),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from handeye.conventions import image
 from handeye.types import Episode
 
 METRES = 0.011
@@ -92,13 +93,8 @@ def _motion(rng: np.random.Generator, length: int) -> tuple[Float64[np.ndarray, 
 
 def _texture(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Shades of several sizes, and a little grain."""
-    out: np.ndarray = np.full((size, size, 3), 120.0)
-    for cells, strength in ((4, 45.0), (16, 25.0), (64, 12.0), (size // 4, 6.0), (size, 2.0)):
-        coarse = rng.normal(0, strength, (cells + 1, cells + 1, 3))
-        place = np.linspace(0, cells, size, endpoint=False)
-        low = place.astype(int)
-        share = place - low
-        down, along = share[:, None, None], share[None, :, None]
-        rows = coarse[low] * (1 - down) + coarse[low + 1] * down
-        out += rows[:, low] * (1 - along) + rows[:, low + 1] * along
+    out = np.full((size, size, 3), 120, np.float32)
+    for cells, strength in ((4, 45), (16, 25), (64, 12), (size // 4, 6), (size, 2)):
+        noise = np.clip(rng.normal(128, 50, (cells, cells, 3)), 0, 255).astype(np.uint8)
+        out += np.float32(strength / 50) * (image.resize(noise, height=size, width=size, method="bilinear") - 128.0)
     return np.clip(out, 0, 255).astype(np.uint8)

@@ -10,7 +10,7 @@ def make_writer(config: ConvertConfig) -> Writer:
     if config.to == "hdf5":
         from handeye.data.hdf5.writer import Hdf5Writer
 
-        return Hdf5Writer()
+        return Hdf5Writer(packed=config.hdf5_images == "gzip")
     if config.to == "rlds":
         from handeye.data.rlds.write import RldsWriter
 

@@ -34,14 +34,15 @@ Kind = tuple[Observed, tuple[str, ...]]
 """When its demonstrations were observed, and the fields of OPTIONAL that they lack."""
 
 
-def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord]) -> int:
-    """LIBERO's layout with demo_0, demo_1, ... as they come. Whole or absent. Returns the number of steps written."""
+def write_task_file(path: Path, header: TaskHeader, demos: Iterable[DemoRecord], *, packed: bool = True) -> int:
+    """LIBERO's layout with demo_0, demo_1, ... as they come. Whole or absent. `packed`: pictures compressed; LIBERO's
+    own are not. Returns the number of steps written."""
     with _whole(path) as file:
         data = file.create_group("data")
         lengths: list[int] = []
         kinds: set[Kind] = set()
         for index, demo in enumerate(demos):
-            _write(data.create_group(f"demo_{index}"), demo)
+            _write(data.create_group(f"demo_{index}"), demo, packed)
             lengths.append(len(demo))
             kinds.add((demo.observed, tuple(name for name in OPTIONAL if getattr(demo, name) is None)))
         _write_header(data, header, lengths, kinds)
@@ -94,7 +95,7 @@ def _write_header(data: h5py.Group, header: TaskHeader, lengths: Sequence[int], 
         data.attrs[LACKS] = json.dumps(lacks)
 
 
-def _write(group: h5py.Group, demo: DemoRecord) -> None:
+def _write(group: h5py.Group, demo: DemoRecord, packed: bool) -> None:
     for field, (name, _) in VECTORS.items():
         if getattr(demo, field) is not None:
             group[name] = getattr(demo, field)
@@ -102,8 +103,8 @@ def _write(group: h5py.Group, demo: DemoRecord) -> None:
     group["rewards"], group["dones"] = demo.rewards, demo.dones
     for ours, name in HDF5_IMAGES.items():
         stored = image.convert(demo.images[ours], source=image.Orientation.UPRIGHT, target=image.Orientation.OPENGL)
-        chunks = _chunk(ours, stored.shape)
-        group.create_dataset(f"obs/{name}", data=stored, chunks=chunks, compression="gzip", compression_opts=4)
+        gzip = {"chunks": _chunk(ours, stored.shape), "compression": "gzip", "compression_opts": 4}
+        group.create_dataset(f"obs/{name}", data=stored, **(gzip if packed else {}))
     group.attrs["num_samples"] = len(demo)
     group.attrs["model_file"] = demo.model_file
     if demo.init_state is not None:

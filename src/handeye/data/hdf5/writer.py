@@ -27,7 +27,11 @@ WIDTHS = {"actions": 7, "proprio": proprio.WIDTH, "joints": 7}
 
 
 class Hdf5Writer:
-    """What the layout asks for and an episode lacks (simulator states, joints) is left out, and the file says so."""
+    """What the layout asks for and an episode lacks (simulator states, joints) is left out, and the file says so.
+    `packed`: pictures compressed."""
+
+    def __init__(self, *, packed: bool = True) -> None:
+        self.packed = packed
 
     @property
     def format(self) -> Format:
@@ -38,7 +42,7 @@ class Hdf5Writer:
         return ("that success is unknown (it becomes no success)",)
 
     def encode(self, episode: Episode, part: Path) -> None:
-        write_task_file(part, _header(episode), [_record(episode)])
+        write_task_file(part, _header(episode), [_record(episode)], packed=self.packed)
 
     def assemble(self, parts: Sequence[Path], out: Path) -> None:
         tasks: dict[str, list[tuple[Path, TaskHeader]]] = {}
