@@ -24,6 +24,7 @@ from handeye.data.convert.account import Account
 from handeye.data.convert.noops import moving
 from handeye.data.convert.writers import make_writer
 from handeye.data.source import EpisodeRef, Source, Writer, open_source
+from handeye.data.workers import HANG_AFTER, MOST_MEMORY
 from handeye.distributed.crew import Ask, Crew
 from handeye.distributed.jobs import Finished
 from handeye.errors import UserError
@@ -126,8 +127,8 @@ def _encode(config: ConvertConfig, source: Source, work: Path) -> list[Account]:
                 advance()
         elif left:
             Crew(
-                make=_make, setup=_Setup(config, work), workers=config.workers, tries=1, hang_after=600.0,
-                things="episodes", log="the message",
+                make=_make, setup=_Setup(config, work), workers=config.workers, tries=1, hang_after=HANG_AFTER,
+                things="episodes", log="the message", memory=MOST_MEMORY,
             ).each(left, done)  # fmt: skip
     return [Account(**read_json(_part(work, n).with_suffix(".json"), what="an account")) for n in range(total)]
 

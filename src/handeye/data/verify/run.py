@@ -18,6 +18,7 @@ from handeye.data.verify.findings import Check, Finding, exit_code
 from handeye.data.verify.motion import GripperCheck, MomentCheck
 from handeye.data.verify.picture import PictureCheck
 from handeye.data.verify.pose import PoseCheck
+from handeye.data.workers import HANG_AFTER, MOST_MEMORY
 from handeye.data.xvr.questions import holds_questions
 from handeye.data.xvr.verify import verify as verify_questions
 from handeye.distributed.crew import Ask, Crew
@@ -99,7 +100,7 @@ def _measured(source: Source, *, quick: bool, workers: int) -> Sequence[tuple[An
     found: dict[int, Any] = {}
     total = len(source.episodes)
     with progress("verifying", total) as advance:
-        if workers == 1 or total == 1:
+        if workers == 1:
             measure = _make(_Setup(source.root, quick), _no_question)
             for number in range(total):
                 found[number] = measure(number)
@@ -111,8 +112,8 @@ def _measured(source: Source, *, quick: bool, workers: int) -> Sequence[tuple[An
                 advance()
 
             Crew(
-                make=_make, setup=_Setup(source.root, quick), workers=min(workers, total), tries=1, hang_after=600.0,
-                things="episodes", log="the message",
+                make=_make, setup=_Setup(source.root, quick), workers=min(workers, total), tries=1,
+                hang_after=HANG_AFTER, things="episodes", log="the message", memory=MOST_MEMORY,
             ).each(range(total), done)  # fmt: skip
     return [(ref, found[number]) for number, ref in enumerate(source.episodes)]
 
