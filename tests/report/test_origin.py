@@ -36,6 +36,11 @@ def test_what_a_run_changed_is_listed(tmp_path: Path, page: Callable) -> None:
     assert "departs from what handeye-2026 says" in page(run).sections["origin"]
 
 
+def test_what_a_protocol_leaves_open_is_no_departure(tmp_path: Path, page: Callable) -> None:
+    words = page(write_run(tmp_path / "a", ["+"])).sections["origin"]
+    assert "in every constant but what it leaves open: constant handeye-2026 here why camera_size policy 64" in words
+
+
 def test_a_protocol_of_ones_own_is_held_against_the_default(tmp_path: Path, page: Callable) -> None:
     run = write_run(tmp_path / "a", ["+"], protocol={"name": "mine", "settle_steps": 5})
     found = of(run)

@@ -24,6 +24,7 @@ Rows = list[tuple[str, str]]
 def origin(each: Shown) -> dict[str, Any]:
     identity, protocol = each.identity, protocol_of(each)
     against = protocol.name if protocol.name in PROTOCOLS else DEFAULT
+    differences = list(_differences(described(against), protocol, each.suite))
     return {
         "label": each.label,
         "number": each.number,
@@ -43,7 +44,8 @@ def origin(each: Shown) -> dict[str, Any]:
         "constants": [(name, plain(value), source) for name, value, source in protocol.constants()],
         "against": against,
         "own": protocol.name not in PROTOCOLS,
-        "differences": list(_differences(described(against), protocol, each.suite)),
+        "differences": differences,
+        "departs": any(not line["open"] for line in differences),
         "simulator": _rows(identity["simulator"]),
         "versions": _rows(identity["versions"]),
         "sessions": list(_sessions(each.sessions)),
@@ -56,13 +58,14 @@ def protocol_of(each: Shown) -> Protocol:
     return find(str(each.run.folder))
 
 
-def _differences(theirs: Protocol, ours: Protocol, suite: str) -> Iterator[dict[str, str]]:
+def _differences(theirs: Protocol, ours: Protocol, suite: str) -> Iterator[dict[str, Any]]:
     """Of a run from what its protocol says. A camera's size that is left to the policy is no departure."""
     here = suite if suite in theirs.horizons and suite in ours.horizons else None
     for line in differing(theirs, ours, suite=here):
         open_ = line["constant"] == "camera_size" and line["one"] == "policy"
         yield {
             "constant": line["constant"],
+            "open": open_,
             "theirs": plain(line["one"]),
             "ours": plain(line["other"]),
             "why": "left to the policy, which declares it" if open_ else line["source_of_other"],

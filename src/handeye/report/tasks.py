@@ -35,6 +35,7 @@ def suite(name: str, shown: Sequence[Shown]) -> dict[str, Any]:
         "totals": [_total(each) for each in shown],
         "erred": [any(result.outcome == "error" for result in each.results) for each in shown],
         "axis": axis((0.0, 1.0)),
+        "uneven": any(list(each.identity["initial_states"]) != states for each in shown),
         "blocks": [_span(block) for block in _blocks(states)],
         "curves": _curves(name, shown),
         "early": any(each.run.stop_when is not None for each in shown),
