@@ -59,18 +59,31 @@ def find_spot(world: World, predicate: Predicate, grasp: Pose | None) -> tuple[f
     the way."""
     ground, body, hand = _falling(world, predicate[1], grasp)
     centre, reach = _extent(world, predicate[2])
+    middle = centre + _aside(world, predicate, reach)
     cells = int(reach[0] / CELL), int(reach[1] / CELL)
     xy = centre + CELL * np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in cells], indexing="ij"), -1).reshape(-1, 2)
     for turn in TURNS:  # the least turn that does
         spin = yaw(turn)
         z = GAP + np.maximum(*[ground.rest(underside(part @ spin.T), centre, cells).ravel() for part in (body, hand)])
-        cost = 5.0 * np.linalg.norm(xy - centre, axis=1) + 0.4 * abs(turn) + 4.0 * (z - ground.floor)
+        cost = 5.0 * np.linalg.norm(xy - middle, axis=1) + 0.4 * abs(turn) + 4.0 * (z - ground.floor)
         pos = np.column_stack([xy, z])
         cost[~would_hold(world, predicate, pos)] = np.inf
         best = int(cost.argmin())
         if np.isfinite(cost[best]):
             return float(cost[best]), Spot(pos=pos[best], turn=turn)
     return None
+
+
+def _aside(world: World, predicate: Predicate, reach: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+    """How far from the middle to put a thing where another one is still to come: to its own side of it, along the
+    world's y, across the direction in which the hand is long when it holds something wide."""
+    kind, thing, place = predicate
+    shared = [other for other in world.scene.problem.goal if other[0] == kind == "on" and other[2] == place]
+    truths = world.env.truths()
+    if place in world.scene.parts or all(truths[other] for other in shared if other[1] != thing):
+        return np.zeros(2)
+    side = np.sign(world.part_pos(thing)[1] - np.mean([world.part_pos(other[1])[1] for other in shared]))
+    return np.array([0.0, 0.6 * side * reach[1]])
 
 
 def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
@@ -83,8 +96,8 @@ def drop_spot(world: World, predicate: Predicate, grasp: Pose) -> Spot:
 
 def covered(world: World, predicate: Predicate) -> bool:
     """Whether something hangs over the middle of a place, so that nothing can be dropped into it."""
-    place = predicate[2]
-    if place in world.scene.parts:
+    kind, _, place = predicate
+    if kind != "in" or place in world.scene.parts:
         return False
     site = world.model.site(place).id
     centre, turn = world.data.site_xpos[site], world.data.site_xmat[site].reshape(3, 3)
