@@ -86,7 +86,7 @@ def _motion(rng: np.random.Generator, length: int) -> tuple[Float64[np.ndarray, 
         proprio[step] = [*position, np.pi, 0.0, 0.0, fingers, -fingers]
         toward = np.clip((goal - position) / METRES / 4, -0.9, 0.9) + rng.normal(0, 0.05, 3)
         actions[step] = [*np.clip(toward, -1, 1), *rng.uniform(-0.1, 0.1, 3), grip]
-        position = position + METRES * actions[step, :3]
+        position = position + METRES * actions[step, :3] + rng.normal(0, 3e-4, 3)  # no arm follows exactly
         fingers = float(np.clip(fingers - 0.02 * grip, 0.0, 0.04))
     return actions, proprio
 
