@@ -157,6 +157,8 @@ def play(
         make=_make, setup=_Setup(folder, table, most_seconds), workers=workers, tries=1, hang_after=hang_after,
         things="cases", log="the report", memory=2_000_000_000,
     )  # fmt: skip
+    for leftover in folder.glob("worker-*"):  # of an earlier round
+        shutil.rmtree(leftover)
     ended = -1
     while ended < report.ended_by_themselves:
         ended = report.ended_by_themselves

@@ -10,6 +10,7 @@ from jaxtyping import Int64, UInt8
 
 from handeye.conventions import image
 from handeye.conventions.libero import HDF5_IMAGES
+from handeye.data.hdf5 import chunks
 from handeye.data.hdf5.read import check_file, check_shapes, damage, dataset_at, group_at, lacking
 
 
@@ -39,7 +40,8 @@ class FrameFile:
         where, data = f"{self.path}: {name}", group_at(self._file, "data", self.path)
         demo = group_at(data, name, self.path)
         check_shapes(demo, where, lacking(dict(data.attrs), self.path))
-        return {ours: dataset_at(demo, f"obs/{theirs}", where) for ours, theirs in HDF5_IMAGES.items()}
+        cameras = {ours: dataset_at(demo, f"obs/{theirs}", where) for ours, theirs in HDF5_IMAGES.items()}
+        return {camera: chunks.check(dataset) for camera, dataset in cameras.items()}
 
     def close(self) -> None:
         self._demos.clear()

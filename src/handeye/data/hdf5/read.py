@@ -22,7 +22,7 @@ import numpy as np
 from handeye.conventions import image
 from handeye.conventions.libero import ACTION, HDF5_IMAGES
 from handeye.conventions.prompt import sentence_of_name
-from handeye.data.hdf5 import precheck
+from handeye.data.hdf5 import chunks, precheck
 from handeye.data.hdf5.demo import DemoRecord, TaskHeader
 from handeye.data.source import Observed
 from handeye.errors import UserError
@@ -230,7 +230,7 @@ def dataset_at(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
 
 
 def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
-    return np.asarray(dataset_at(group, name, where)[()])
+    return np.asarray(chunks.check(dataset_at(group, name, where))[()])
 
 
 def demo_names(data: h5py.Group, path: Path) -> list[str]:

@@ -163,13 +163,21 @@ def _rows(table: Table, columns: list[str]) -> list[dict[str, Any]]:
     taken = 0
     try:
         for batch in table.rows(columns):
-            taken += batch.nbytes
+            here = batch.to_pylist()
+            taken += sum(_size(value) for row in here for value in row.values())
             if taken > MOST_LISTED:
                 raise bad(table.path, f"its list unpacks to more than {MOST_LISTED} bytes")
-            rows += batch.to_pylist()
+            rows += here
         return rows
     except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is not UTF-8, dates out of range
         raise bad(table.path, str(error)) from None
+
+
+def _size(value: Any) -> int:
+    """Bytes, more or less."""
+    if isinstance(value, list | dict):
+        return sum(map(_size, value.values() if isinstance(value, dict) else value))
+    return len(value) if isinstance(value, str | bytes) else 8
 
 
 def _place_old(info: Info, row: Mapping[str, Any], start: int, sentence: str) -> Place:
