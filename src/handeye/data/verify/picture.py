@@ -63,7 +63,7 @@ class PictureCheck:
     def measure(self, episode: Episode) -> dict[str, Any]:
         found: dict[str, Any] = {"steps": len(episode), "cameras": {}, "equal": False}
         frames = list(episode.images.values())
-        found["equal"] = len(frames) > 1 and all(np.array_equal(frames[0], other) for other in frames[1:])
+        found["equal"] = len(frames) > 1 and all(_equal(frames[0], other) for other in frames[1:])
         for name, pictures in episode.images.items():
             grey = _grey(pictures)
             spread = grey.std((1, 2))
@@ -170,6 +170,11 @@ def _score(effect: Float[np.ndarray, "2 2"], swapped: bool, rows: bool, columns:
     what is seen along axis i."""
     down, right = (effect[1, 0], effect[0, 1]) if swapped else (effect[0, 0], effect[1, 1])
     return float(((-down if rows else down) + (-right if columns else right)) / 2)
+
+
+def _equal(one: UInt8[np.ndarray, "N H W 3"], other: UInt8[np.ndarray, "N H W 3"]) -> bool:
+    """A few pixels first: of two cameras they differ."""
+    return np.array_equal(one[:, ::16, ::16], other[:, ::16, ::16]) and np.array_equal(one, other)
 
 
 def _grey(pictures: UInt8[np.ndarray, "N H W 3"]) -> Float[np.ndarray, "N h w"]:
