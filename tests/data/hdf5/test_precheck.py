@@ -197,7 +197,7 @@ def test_of_a_large_file_little_is_read(tmp_path: Path) -> None:
                 pictures[149, 127, 127, 2] = 1
     size = path.stat().st_size
     with path.open("rb") as file:
-        walk = precheck._Walk(file, size)
+        walk = precheck.Walk(file, size)
         walk.superblock()
     assert size > 730_000_000
     assert walk.taken < 1_000_000

@@ -185,7 +185,7 @@ def in_hdf5(content: bytes, chance: random.Random) -> tuple[bytes, str]:
 @lru_cache(maxsize=16)
 def _structures(content: bytes) -> list[int]:
     """Where trees, heaps, leaves and object headers begin, and the attributes in those."""
-    walk = precheck._Walk(io.BytesIO(content), len(content))
+    walk = precheck.Walk(io.BytesIO(content), len(content))
     walk.superblock()
     found = {0, *walk.heaps, *(address for _, address in walk.seen)}
     found |= {at for name in _CHECKED for at in _all(content, name)}

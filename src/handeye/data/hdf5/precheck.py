@@ -29,7 +29,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LARGEST = 64_000_000
 """Bytes of one list. A group with a million names has half as much."""
 
-_SPACE, _TYPE, _LINK_HEAP, _LINK, _LAYOUT, _ATTRIBUTE = 0x01, 0x03, 0x02, 0x06, 0x08, 0x0C
+_LINK_HEAP, _TYPE, _LINK, _LAYOUT, _ATTRIBUTE = 0x02, 0x03, 0x06, 0x08, 0x0C
 _SHARED_TABLE, _CONTINUED, _GROUP, _ATTRIBUTE_HEAP = 0x0F, 0x10, 0x11, 0x15
 """Kinds of messages in an object header (IV.A.2)."""
 
@@ -45,11 +45,11 @@ def check(path: Path) -> None:
 @lru_cache(maxsize=1024)
 def _checked(path: Path, *identity: int) -> None:
     with path.open("rb") as file:
-        _Walk(file, os.fstat(file.fileno()).st_size).superblock()
+        Walk(file, os.fstat(file.fileno()).st_size).superblock()
 
 
 @dataclass
-class _Walk:
+class Walk:
     """One file. Addresses are counted from the superblock's base."""
 
     file: BinaryIO
@@ -98,9 +98,7 @@ class _Walk:
     # ---- II.A: the superblock ---------------------------------------------------------------------------------------
 
     def superblock(self) -> None:
-        at = next(self._starts(), None)
-        if at is None:
-            raise MalformedError("it has no HDF5 signature")
+        at = self._start()
         content = self.read("its superblock", at, min(112, self.size - at))
         version = content[8]
         if version > 3:
@@ -124,13 +122,14 @@ class _Walk:
             for found in self._everywhere(b"GCOL\1\0\0\0"):
                 self.heap(found - self.base)
 
-    def _starts(self) -> Iterator[int]:
+    def _start(self) -> int:
         """The superblock is at the beginning, or after a block of the user's."""
         at = 0
         while at + 96 <= self.size:
             if self.read("its signature", at, 8) == SIGNATURE:
-                yield at
+                return at
             at = max(512, 2 * at)
+        raise MalformedError("it has no HDF5 signature")
 
     def _everywhere(self, wanted: bytes) -> Iterator[int]:
         before = b""
@@ -261,7 +260,7 @@ class _Walk:
     def group(self, tree: int, heap: int) -> Iterator[int]:
         """The addresses of the objects in an old group."""
         names = self.names(heap)
-        for leaf in self.leaves(tree, 0, self.long):
+        for _, leaf in self.entries(tree, 0, self.long):
             self.once("a group's leaf", leaf)
             head = self.read("a group's leaf", leaf, 8)
             if not head.startswith(b"SNOD"):
@@ -292,13 +291,8 @@ class _Walk:
             free = self.length(content, free)
         return content
 
-    def leaves(self, tree: int, kind: int, key: int, level: int | None = None) -> Iterator[int]:
-        """III.A.1: what the lowest level of a version 1 tree points to."""
-        for _, child in self.entries(tree, kind, key, level):
-            yield child
-
     def entries(self, tree: int, kind: int, key: int, level: int | None = None) -> Iterator[tuple[bytes, int]]:
-        """(key, child) of its lowest level. `key`: bytes of one."""
+        """III.A.1: (key, child) of the lowest level of a version 1 tree. `key`: bytes of one."""
         self.once("a tree", tree)
         head = self.read("a tree", tree, 8 + 2 * self.wide)
         if not head.startswith(b"TREE") or head[4] != kind or (level is not None and head[5] != level):
