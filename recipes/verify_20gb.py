@@ -1,6 +1,6 @@
 """Is a set of any size indexed, measured, verified and streamed in the same memory? Makes sets of N gigabytes.
 
-    python recipes/verify_20gb.py FOLDER --gigabytes 2 20 --format rlds     # docs/data/loading.md has the figures
+    python recipes/verify_20gb.py FOLDER --gigabytes 2 20 --format rlds
 
 For each size the verbs run as programs of their own, and for each is printed: exit code, seconds, the processor's among
 them, the peak memory of its largest process, and the peak of all its processes together (every 0.2 s; what they share
