@@ -17,9 +17,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BufferedReader, BytesIO
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 from handeye.data.hdf5 import datatypes
 from handeye.data.hdf5.datatypes import MalformedError, Type
@@ -52,7 +52,7 @@ def _checked(path: Path, *identity: int) -> None:
 class Walk:
     """One file. Addresses are counted from the superblock's base."""
 
-    file: BinaryIO
+    file: BufferedReader | BytesIO
     size: int
     base: int = 0
     wide: int = 8
