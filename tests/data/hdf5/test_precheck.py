@@ -130,6 +130,10 @@ DEFECTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a chunk of 2 GB": (lambda c: put(c, c.find(b"TREE\1\0") + 24, "<I", 1 << 31), "is stored in 2147483648"),
     "a tree outside": (lambda c: put(c, tree(c, 0) + 32, "<Q", 1 << 40), "the file has"),
     "a name outside": (lambda c: put(c, c.find(b"SNOD") + 8, "<Q", 1 << 20), "outside its heap"),
+    "a text of 2 GB": (
+        lambda c: put(c, c.find(struct.pack("<I", 10_000)), "<I", 1 << 31),
+        "a text or list of 2147483648",
+    ),
     "a text's heap outside": (lambda c: put(c, c.find(struct.pack("<I", 10_000)) + 4, "<Q", 1 << 40), "the file has"),
     "texts of an unknown kind": (lambda c: c.replace(b"\x19\x01\x01\0\x10\0\0\0", b"\x19\2\1\0\x10\0\0\0"), "unknown"),
     "cut in the middle": (lambda c: c[: len(c) // 2], "the file has"),

@@ -2,10 +2,10 @@
 
 The library (2.0.0, in h5py 3.16) trusts a file's lists. It spins for ever where a heap of texts has a free object of no
 bytes, or where the free parts of a group's names are a circle; it overflows its stack where a group's tree leads back
-to itself; and it makes room for a chunk of any size. So every list that no checksum guards is walked here first: groups
-and their names, object headers, attributes with their types, the heaps that texts lie in, the lists of chunks. Data is
-not read, and nothing is read twice: of a file of 1 GB some hundred kilobytes. (HDF5 File Format Specification, version
-3.0; the Roman numbers below are its sections.)
+to itself; and it makes room for a text or a chunk of any size. So every list that no checksum guards is walked here
+first: groups and their names, object headers, attributes with their types, the heaps that texts lie in, the lists of
+chunks. Data is not read, and nothing is read twice: of a file of 1 GB some hundred kilobytes. (HDF5 File Format
+Specification, version 3.0; the Roman numbers below are its sections.)
 
 What newer files keep in fractal heaps and version 2 trees has checksums, which the library compares. Where such a heap
 hides what points to texts, the whole file is searched for the heaps of texts, which have none.
@@ -331,14 +331,18 @@ class Walk:
                     self.values(part.type, value[part.offset :], part.count)
 
     def _sequence(self, kind: Type, pointer: bytes) -> None:
-        """A number of elements, which are an object of a heap."""
-        address, index = self.address(pointer, 4), _number(pointer, 4 + self.wide, 4)
-        if not address or not _number(pointer, 0, 4):
+        """A number of elements, which are an object of a heap. The library makes room for as many before it looks."""
+        count, address, index = _number(pointer, 0, 4), self.address(pointer, 4), _number(pointer, 4 + self.wide, 4)
+        if not count or not address:
             return
-        start, length = self.heap(address).get(index, (0, 0))
+        start, length = self.heap(address).get(index, (0, -1))
         element = kind.parts[0].type
+        if length != count * element.size:
+            found = f"has {length} bytes" if length >= 0 else "is not there"
+            heap = f"object {index} of the heap at byte {self.base + address}"
+            raise MalformedError(f"a text or list of {count} x {element.size} bytes is {heap}, which {found}")
         if element.points():
-            self.values(element, self.read("a list", start, length), length // element.size)
+            self.values(element, self.read("a list", start, length), count)
 
     def heap(self, address: int) -> dict[int, tuple[int, int]]:
         """Its objects: each begins where the one before it ends, and the last ends with the collection. The library

@@ -115,14 +115,14 @@ def index_file(path: Path) -> FileIndex:
             demos.append((name, length))
             if not _array(demo, "dones", f"{path}: {name}")[-1]:
                 warnings.append(f"{name} does not end with done: no demonstrated success")
-            if (said := int(demo.attrs.get("num_samples", length))) != length:
+            if (said := _whole(demo.attrs.get("num_samples", length))) != length:
                 warnings.append(f"{name}: attribute num_samples says {said}, it has {length} steps")
         if len(sizes) > 1:
             raise _bad(str(path), f"its demonstrations have images of different sizes: {sorted(sizes)}")
         steps = sum(length for _, length in demos)
         for key, counted in (("total", steps), ("num_demos", len(demos))):
-            if key in attributes and int(attributes[key]) != counted:
-                warnings.append(f"attribute {key} says {int(attributes[key])}, the demonstrations have {counted}")
+            if key in attributes and (said := _whole(attributes[key])) != counted:
+                warnings.append(f"attribute {key} says {said}, the demonstrations have {counted}")
         return FileIndex(
             path=path,
             header=header,
@@ -233,6 +233,25 @@ def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
     return np.asarray(chunks.check(dataset_at(group, name, where))[()])
 
 
+def _small(group: h5py.Group, name: str, where: str) -> UInt8[np.ndarray, "T"]:
+    values = _array(group, name, where)
+    if (odd := np.flatnonzero(~((values >= 0) & (values <= 255)))).size:
+        raise _bad(where, f"{name}[{odd[0]}] is {values[odd[0]]}")
+    return values.astype(np.uint8)
+
+
+def _floats(value: Any, where: str) -> np.ndarray:
+    values = np.asarray(value)
+    if values.dtype.kind not in "fiu":
+        raise _bad(where, f"it is {values.dtype} instead of numbers")
+    return values.astype(np.float64)
+
+
+def _whole(value: Any) -> int:
+    """Also of an array with one number in it, as other programs write attributes."""
+    return int(np.asarray(value).item())
+
+
 def demo_names(data: h5py.Group, path: Path) -> list[str]:
     names = list(data)
     if odd := [name for name in names if not re.fullmatch(r"demo_\d+", name)]:
@@ -304,10 +323,10 @@ def _read(demo: h5py.Group, where: str, observed: Observed, lacks: tuple[str, ..
         **missing,
         **vectors,
         images=turned,
-        rewards=_array(demo, "rewards", where).astype(np.uint8),
-        dones=_array(demo, "dones", where).astype(np.uint8),
+        rewards=_small(demo, "rewards", where),
+        dones=_small(demo, "dones", where),
         observed=observed,
-        init_state=None if init_state is None else np.asarray(init_state, np.float64),
+        init_state=None if init_state is None else _floats(init_state, f"{where}: attribute init_state"),
         model_file=str(demo.attrs.get("model_file", "")),
         info=json.loads(demo.attrs.get(INFO, "{}")),
     )

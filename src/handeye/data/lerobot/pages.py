@@ -33,6 +33,14 @@ _DATA, _DATA_2 = 5, 8
 """Fields of PageHeader: kinds of pages with values; field 1 of each is their number."""
 
 
+def group_rows(metadata: pq.FileMetaData) -> list[int]:
+    """Rows of each row group. ValueError where they are none or too many to be read at once."""
+    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if odd := [count for count in counts if not 0 <= count <= MOST_ROWS]:
+        raise ValueError(f"a row group has {odd[0]} rows; 0 to {MOST_ROWS} are read")
+    return counts
+
+
 def check(path: Path, metadata: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str]) -> None:
     """ValueError where reading these columns of these row groups would take far more than the file has. Columns by
     their name, or by a name and what is inside: `image.bytes`. Pages are looked at where their number of values is free
@@ -45,8 +53,6 @@ def check(path: Path, metadata: pq.FileMetaData, groups: Sequence[int], columns:
     with path.open("rb") as file:
         for group in groups:
             said = metadata.row_group(group)
-            if said.num_rows > MOST_ROWS:
-                raise ValueError(f"row group {group} has {said.num_rows} rows; up to {MOST_ROWS} are read at once")
             for number, repeated in leaves:
                 chunk = said.column(number)
                 if chunk.num_values > MOST_WIDE * (said.num_rows + 1):

@@ -30,8 +30,7 @@ class Table:
             # Not buffered ahead: a row group of pictures can be as large as the file.
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
             self.schema: pa.Schema = self._file.schema_arrow
-            metadata = self._file.metadata
-            groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            groups = pages.group_rows(self._file.metadata)
         self._starts = [0, *itertools.accumulate(groups)]
 
     def __len__(self) -> int:
