@@ -178,3 +178,19 @@ def test_every_seed_is_another_run(config: TrainConfig, tmp_path: Path) -> None:
     one, two = (lines(folder) for folder in folders)
     assert one[0]["loss"] != two[0]["loss"]
     assert np.isfinite([one[0]["loss"], two[0]["loss"]]).all()
+
+
+@pytest.mark.slow
+def test_where_frames_are_kept_and_who_makes_batches_changes_nothing(config: TrainConfig, tmp_path: Path) -> None:
+    """And a run may go on in another way than it began."""
+    short = replace(config, steps=4, chunk=2)
+    run(short)
+    other = {"out": tmp_path / "other", "cache": tmp_path / "cache", "loader_workers": 2}
+    run(replace(short, frames="cache", **other))
+    run(replace(short, frames="stream", out=tmp_path / "third"))
+    assert lines(short.out) == lines(tmp_path / "other") == lines(tmp_path / "third")
+    dropped = replace(short, chunk_ends="drop", out=tmp_path / "dropped")
+    run(dropped)
+    assert lines(dropped.out) != lines(short.out)
+    with pytest.raises(UserError, match="chunk_ends: drop there, pad here"):
+        run(replace(short, out=dropped.out))
