@@ -71,7 +71,7 @@ def test_the_parent_and_its_policy_are_told_apart(reacher: Any) -> None:
     meter = bench.Meter(policy)
     sum(range(3_000_000))
     meter.stop()
-    assert meter.seconds >= meter.parent > 0.01
+    assert meter.seconds + 1e-3 >= meter.parent > 0.01  # two clocks, read one after the other
     assert meter.policy == 0.0
     assert 0 <= meter.waited < 1
 

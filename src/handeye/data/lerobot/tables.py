@@ -30,7 +30,10 @@ class Table:
             # Not buffered ahead: a row group of pictures can be as large as the file.
             self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
             self.schema: pa.Schema = self._file.schema_arrow
-            groups = pages.group_rows(self._file.metadata)
+            metadata = self._file.metadata
+            groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            if odd := [count for count in groups if not 0 <= count <= pages.MOST_ROWS]:
+                raise ValueError(f"a row group has {odd[0]} rows; 0 to {pages.MOST_ROWS} are read")
         self._starts = [0, *itertools.accumulate(groups)]
 
     def __len__(self) -> int:
@@ -45,7 +48,7 @@ class Table:
         """Rows start to stop of small columns."""
         groups = [g for g, (a, b) in enumerate(itertools.pairwise(self._starts)) if a < stop and b > start]
         with damage(self.path):
-            pages.check(self.path, self._file.metadata, groups, columns)
+            pages.check(self.path, columns)
             table = self._file.read_row_groups(groups, columns=list(columns), use_threads=False)
             return table.slice(start - self._starts[groups[0]] if groups else 0, stop - start)
 
@@ -83,7 +86,7 @@ class Table:
 
     def _batches(self, group: int, start: int, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
         with damage(self.path):
-            pages.check(self.path, self._file.metadata, [group], columns)
+            pages.check(self.path, columns)
             batches = self._file.iter_batches(AT_ONCE, row_groups=[group], columns=list(columns), use_threads=False)
         while True:
             with damage(self.path):

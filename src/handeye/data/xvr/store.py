@@ -48,8 +48,13 @@ class Store:
     def file(self, path: str) -> Path | None:
         """Where it is a file. UserError for a link that leads out of the data set."""
         file = self.root / path
-        if not file.is_file():
-            return None
+        try:
+            if not file.is_file():
+                return None
+        except OSError as error:  # a name too long for any system
+            raise UserError(
+                f"{self.root} has no picture {path:.80}.", why=error.strerror or "", fix="get the questions again"
+            ) from None
         top = self.root / Path(path).parts[0]
         places = (self.root, top) if top.is_dir() else (self.root,)
         if not any((real := file.resolve()).is_relative_to(place.resolve()) for place in places):
