@@ -20,9 +20,10 @@ MAY_USE = {
     "expert": {"distributed", "sim", "data"},
     "data": {"distributed", "sim"},  # replay, making again, orientation against a rendering
     "models": set(),
-    "checkpoints": {"models", "data"},
-    "train": {"models", "data", "checkpoints"},
-    "serve": {"data", "models", "checkpoints", "policy"},
+    "compute": {"models"},
+    "checkpoints": {"models", "data", "compute"},
+    "train": {"models", "data", "checkpoints", "compute"},
+    "serve": {"data", "models", "checkpoints", "policy", "compute"},
     "policy": {"data"},  # `replay` reads demonstrations
     "evaluate": {"distributed", "policy", "sim", "expert"},
     "report": {"evaluate"},

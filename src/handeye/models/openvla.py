@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,12 @@ class Projector(nn.Module):
 class Model(nn.Module):
     """Call `initialise` after construction, or assign a checkpoint: `__init__` may run on `meta`."""
 
+    attentions: ClassVar[tuple[Backend, ...]] = ("flash_attention_2", "sdpa", "eager")
+    """What `attend_with` takes, the quickest first."""
+
+    looks_ahead: ClassVar[bool] = False
+    """Whether a token sees those behind it."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         if len(config.cameras) != 1 or config.chunk != 1:
@@ -114,7 +120,7 @@ class Model(nn.Module):
         action_BN, valid_BN = batch["actions"].flatten(1), _per_token(batch)
         ids_BL, mask_BL, start_B = sequence(*trimmed(batch), with_stop(action_BN))
         x_BSD, mask_BS = insert(self.language_model.model.embed_tokens(ids_BL), mask_BL, self.see(batch))
-        states_BSD = self._llama(x_BSD, mask_BS)
+        states_BSD = self.read(x_BSD, mask_BS)
         asked_BN = picked(states_BSD, before(start_B, x_BSD, ids_BL), action_BN.shape[1] + 1)
         logits_BNV = self.language_model.lm_head(asked_BN).float()
         target_BN = with_stop(torch.where(valid_BN, action_BN, IGNORED))
@@ -131,17 +137,18 @@ class Model(nn.Module):
         x_BSD, mask_BS = insert(embed(ids_BL), mask_BL, self.see(batch))
         last_B = mask_BS.sum(1) - 1
         cache = DynamicCache(config=self.language_model.config)
-        state_BD = picked(self._llama(x_BSD, mask_BS, cache=cache), last_B, 1)[:, 0]
+        state_BD = picked(self.read(x_BSD, mask_BS, cache=cache), last_B, 1)[:, 0]
         spoken = [self.language_model.lm_head(state_BD).argmax(-1)]
         for _ in range(self.config.action_width - 1):
             mask_BS, last_B = F.pad(mask_BS, (0, 1), value=True), last_B + 1
             x_B1D = embed(spoken[-1][:, None])
-            state_BD = self._llama(x_B1D, mask_BS, cache=cache, position_ids=last_B[:, None])[:, 0]
+            state_BD = self.read(x_B1D, mask_BS, cache=cache, position_ids=last_B[:, None])[:, 0]
             spoken.append(self.language_model.lm_head(state_BD).argmax(-1))
         return torch.stack(spoken, dim=1)[:, None]
 
-    def _llama(self, x_BSD: Tensor, mask_BS: Tensor, **how: Any) -> Tensor:
-        """States after the final norm. The mask holds every key there is, those in the cache too."""
+    def read(self, x_BSD: Tensor, mask_BS: Tensor, **how: Any) -> Tensor:
+        """The language model's states after the final norm, (B, S, D). The mask holds every key there is, those in the
+        cache too."""
         if self.language_model.config._attn_implementation == "flash_attention_2":
             mask = mask_BS  # its kernels know rows' lengths, and are causal by themselves
         else:

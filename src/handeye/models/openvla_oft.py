@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from handeye.models.openvla import (
     IGNORED,
     LLAMA,
     PAD,
+    Backend,
     Dtype,
     LanguageConfig,
     Projector,
@@ -100,6 +101,13 @@ class Asked:
 class Model(nn.Module):
     """Call `initialise` after construction, or assign a checkpoint: `__init__` may run on `meta`."""
 
+    attentions: ClassVar[tuple[Backend, ...]] = ("sdpa", "eager")
+    """What `attend_with` takes, the quickest first. Flash attention's kernels get no mask of ours and run causally in
+    transformers' Llama: it is not offered."""
+
+    looks_ahead: ClassVar[bool] = True
+    """Whether a token sees those behind it."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -121,8 +129,10 @@ class Model(nn.Module):
         """Every tensor, from this generator alone."""
         initialise(self, generator)
 
-    def attend_with(self, backend: Literal["sdpa", "eager"]) -> None:
-        """Flash attention has no way to look ahead past padding, and is not offered."""
+    def attend_with(self, backend: Backend) -> None:
+        """Which attention Llama computes with: one of `attentions`, which give the same answers up to rounding."""
+        if backend not in self.attentions:
+            raise ValueError(f"{backend} cannot look ahead past padding")
         self.language_model.set_attn_implementation(backend)
 
     # ---- from a batch to states ----------------------------------------------------------------------------------
@@ -163,10 +173,14 @@ class Model(nn.Module):
 
     def states(self, asked: Asked, x_BSD: Tensor, mask_BS: Tensor, *, count: int) -> Tensor:
         """(B, count, D): the answers of the slots, after the final norm."""
-        states_BSD = self.language_model.model(
-            inputs_embeds=x_BSD, attention_mask=additive(mask_BS, x_BSD, causal=False), use_cache=False
+        return picked(self.read(x_BSD, mask_BS), before(asked.start, x_BSD, asked.ids), count)
+
+    def read(self, x_BSD: Tensor, mask_BS: Tensor) -> Tensor:
+        """The language model's states after the final norm, (B, S, D)."""
+        mask_B1SS = additive(mask_BS, x_BSD, causal=not self.looks_ahead)
+        return self.language_model.model(
+            inputs_embeds=x_BSD, attention_mask=mask_B1SS, use_cache=False
         ).last_hidden_state
-        return picked(states_BSD, before(asked.start, x_BSD, asked.ids), count)
 
     def answer(self, asked: Asked, noisy_BTA: Tensor | None = None, step_B: Tensor | None = None) -> Tensor:
         """What the head makes of the slots: the chunk (B, T, A), or its noise."""
@@ -178,9 +192,7 @@ class Model(nn.Module):
         """`l1`: mean error of the chunk; `diffusion`: mean squared error of its noise; `tokens`: nats per id. Metrics
         tell the first action, which is what counts most, from the others."""
         if self.config.head == "diffusion":
-            actions_BTA = batch["actions"]
-            step_B = torch.randint(self.config.diffusion_steps, (len(actions_BTA),), device=actions_BTA.device)
-            return self.denoising_loss(batch, torch.randn_like(actions_BTA), step_B)
+            return self.denoising_loss(batch, self._noise(batch["seed"]), self._noisiness(batch["seed"]))
         asked = self.look(batch, *trimmed(batch))
         if self.config.head == "tokens":
             return self._spoken_loss(batch, asked)
@@ -238,6 +250,14 @@ class Model(nn.Module):
         """Each row from its own generator, on the CPU: the same on every device."""
         shape = (self.config.chunk, self.config.action_width)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seed_B]
+        return torch.stack(rows).to(seed_B.device)
+
+    def _noisiness(self, seed_B: Tensor) -> Tensor:
+        """How much of it, in training: each sample's own, as its noise is."""
+        rows = [
+            torch.randint(self.config.diffusion_steps, (), generator=torch.Generator().manual_seed(int(seed) ^ 1))
+            for seed in seed_B
+        ]
         return torch.stack(rows).to(seed_B.device)
 
     @property
