@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import small_vqa
 import torch
 from safetensors.torch import load_file
 from small_pi05 import policy, reader
+from small_vqa import write_questions
 from torch import Tensor
 
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.merge_config import ExtractVlmConfig, MergeVlmConfig
 from handeye.checkpoints.merge_vlm import extract, merge, run, vlm_of
 from handeye.checkpoints.npz import read_npz, write_npz
+from handeye.checkpoints.save import save
 from handeye.checkpoints.trees import read_tree
+from handeye.conventions.plain import to_plain
 from handeye.errors import UserError
 from handeye.models import pi05
 from handeye.models.gemma import precision
@@ -37,6 +41,17 @@ def tuned(tmp_path: Path) -> Path:
     array = {f"params/{key}": x + 1 for key, x in tree_of(reader()).items()}
     write_npz(tmp_path / "tuned.npz", array)
     return tmp_path / "tuned.npz"
+
+
+def test_a_tuned_folder_of_ours(base: Path, tmp_path: Path) -> None:
+    """As training writes it: the same arrays as from an .npz file."""
+    state = {name: tensor + 1 for name, tensor in reader().state_dict().items()}
+    questions = write_questions(tmp_path / "xvr", train=1, valid=1)
+    manifest = replace(small_vqa.manifest(questions), config=to_plain(reader().config))
+    save(tmp_path / "run" / "final", manifest, state)
+    run(MergeVlmConfig(base=base, tuned=tmp_path / "run", out=tmp_path / "new.npz"))
+    merged, wanted = read_npz(tmp_path / "new.npz"), names.to_tree(state, reader().config)
+    assert all(torch.equal(merged[f"PaliGemma/{key}"], array) for key, array in wanted.items())
 
 
 @pytest.mark.parametrize("kind", ["pi0", "pi05"])

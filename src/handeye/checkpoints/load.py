@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
-from handeye.checkpoints.manifest import Manifest
+from handeye.checkpoints.manifest import Answering, Manifest
 from handeye.conventions.plain import from_plain
 from handeye.errors import UserError, unknown
 from handeye.models import FAMILIES
@@ -29,9 +29,30 @@ class Checkpoint:
     model: nn.Module
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """The same of a model that answers questions."""
+
+    manifest: Answering
+    model: nn.Module
+
+
 def load(folder: Path, *, device: str = "cpu") -> Checkpoint:
     """Digests, names, shapes and types are compared before a tensor is used."""
     manifest = manifests.read(folder)
+    return Checkpoint(manifest=manifest, model=_model(folder, manifest, device))
+
+
+def load_reader(folder: Path, *, device: str = "cpu") -> Reader:
+    """As `load`, of a model that answers questions; also from the folder of a finished run, which means its `final`."""
+    if not (folder / manifests.FILE).exists() and (folder / "final").is_dir():
+        folder = folder / "final"
+    manifest = manifests.read_answering(folder)
+    return Reader(manifest=manifest, model=_model(folder, manifest, device))
+
+
+def _model(folder: Path, manifest: Manifest | Answering, device: str) -> nn.Module:
+    """In evaluation mode."""
     manifests.verify(folder, manifest.files)
     tensors = read_tensors([folder / name for name in manifest.files if name.endswith(".safetensors")], device=device)
     if len(tensors) != manifest.tensors:
@@ -45,7 +66,7 @@ def load(folder: Path, *, device: str = "cpu") -> Checkpoint:
     with torch.device("meta"):  # shapes only: the weights' memory is taken once, by the tensors just read
         model: nn.Module = module.Model(config)
     assign(model, tensors, what=str(folder))
-    return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
+    return model.eval().requires_grad_(False)
 
 
 def family(name: str) -> ModuleType:

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from handeye.conventions.plain import from_plain, to_plain
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.pipeline import Pipeline
+from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.data.statistics import Statistics
+from handeye.data.xvr.form import Form
 from handeye.errors import UserError
 from handeye.records import read_json, sha256_file
 
@@ -62,51 +65,68 @@ class Manifest:
 
     provenance: Mapping[str, Any]
 
+    def vocabularies(self) -> tuple[Vocabulary, ...]:
+        """Files of tokenizers that belong into the folder."""
+        return tuple(self.pipeline.vocabularies())
+
     def to_json(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
-            "family": self.family,
-            "config": dict(self.config),
-            "files": {name: asdict(file) for name, file in self.files.items()},
-            "tensors": self.tensors,
+            **_plain(self),
             "specs": self.specs.to_json(),
             "pipeline": self.pipeline.to_json(),
             "statistics": self.statistics.to_json(),
             "merged": self.merged,
-            "step": self.step,
-            "provenance": dict(self.provenance),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """The same of a model that answers questions and does not act: no specs, pipeline or statistics of a robot, but the
+    form in which it is asked."""
+
+    family: str
+    config: Mapping[str, Any]
+    files: Mapping[str, File]
+    tensors: int
+    form: Form
+    step: int
+    provenance: Mapping[str, Any]
+
+    def vocabularies(self) -> tuple[Vocabulary, ...]:
+        return (self.form.vocabulary,)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**_plain(self), "form": to_plain(self.form)}
+
+
+def _plain(manifest: Manifest | Answering) -> dict[str, Any]:
+    """What both kinds have."""
+    return {
+        "format": FORMAT,
+        "family": manifest.family,
+        "config": dict(manifest.config),
+        "files": {name: asdict(file) for name, file in manifest.files.items()},
+        "tensors": manifest.tensors,
+        "step": manifest.step,
+        "provenance": dict(manifest.provenance),
+    }
+
+
+def answers_questions(folder: Path) -> bool:
+    """Whether a checkpoint of ours is of the kind that answers, as far as its manifest can be read."""
+    return (folder / FILE).is_file() and "form" in _content(folder)
 
 
 def read(folder: Path) -> Manifest:
     """Checked field by field; the files it names are checked by `verify`."""
-    path = folder / FILE
-    if not path.is_file():
+    value, where = _content(folder), str(folder / FILE)
+    if "form" in value:
         raise UserError(
-            f"{folder} is not a checkpoint.",
-            why=f"it has no {FILE}" if folder.is_dir() else "there is no such folder",
-            fix="give a finished run of `handeye train`, or one of its saves, runs/NAME/checkpoints/step-N",
+            f"{folder} answers questions and does not act.",
+            why=f"it is a {value.get('family')} without action expert, pipeline or statistics of a robot",
+            fix="put it under a policy first: `handeye merge-vlm BASE TUNED OUT`; or ask it: `handeye evaluate-vqa`",
         )
-    value = read_json(path, what="a checkpoint's manifest")
-    where = str(path)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
-        found = value.get("format") if isinstance(value, dict) else value
-        raise _bad(where, f"its format is {found!r:.60}, this program reads '{FORMAT}'")
-    wanted = {"format", *(field.name for field in fields(Manifest))}
-    if differing := sorted(wanted ^ set(value)):
-        raise _bad(where, f"missing or unknown: {', '.join(differing)}")
-    kinds = {
-        "family": str,
-        "config": dict,
-        "files": dict,
-        "tensors": int,
-        "merged": bool,
-        "step": int,
-        "provenance": dict,
-    }
-    for name, kind in kinds.items():
-        if type(value[name]) is not kind:
-            raise _bad(where, f"'{name}' should be {kind.__name__}, is {value[name]!r:.60}")
+    _check(value, Manifest, where)
     return Manifest(
         family=value["family"],
         config=value["config"],
@@ -119,6 +139,51 @@ def read(folder: Path) -> Manifest:
         step=value["step"],
         provenance=value["provenance"],
     )
+
+
+def read_answering(folder: Path) -> Answering:
+    """As `read`, of a model that answers."""
+    value, where = _content(folder), str(folder / FILE)
+    if "form" not in value:
+        raise UserError(
+            f"{folder} acts and does not answer questions.",
+            why=f"it is a policy ({value.get('family')})",
+            fix="take the model that reads out of it: `handeye extract-vlm`",
+        )
+    _check(value, Answering, where)
+    return Answering(
+        family=value["family"],
+        config=value["config"],
+        files={name: _file(name, file, where) for name, file in value["files"].items()},
+        tensors=value["tensors"],
+        form=from_plain(Form, value["form"], what=f"the form in {where}").located(folder),
+        step=value["step"],
+        provenance=value["provenance"],
+    )
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not a checkpoint.",
+            why=f"it has no {FILE}" if folder.is_dir() else "there is no such folder",
+            fix="give a finished run of `handeye train`, or one of its saves, runs/NAME/checkpoints/step-N",
+        )
+    value = read_json(path, what="a checkpoint's manifest")
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else value
+        raise _bad(str(path), f"its format is {found!r:.60}, this program reads '{FORMAT}'")
+    return value
+
+
+def _check(value: Mapping[str, Any], kind: type[Manifest] | type[Answering], where: str) -> None:
+    wanted = {"format", *(field.name for field in fields(kind))}
+    if differing := sorted(wanted ^ set(value)):
+        raise _bad(where, f"missing or unknown: {', '.join(differing)}")
+    for name, expected in KINDS.items():
+        if name in value and type(value[name]) is not expected:
+            raise _bad(where, f"'{name}' should be {expected.__name__}, is {value[name]!r:.60}")
 
 
 def verify(folder: Path, files: Mapping[str, File]) -> None:

@@ -21,7 +21,8 @@ class MergeVlmConfig:
     """pi0 or pi0.5: the folder of an openpi checkpoint (Orbax), its `params`, or an .npz file."""
 
     tuned: Annotated[Path, Positional, arg(metavar="TUNED")]
-    """PaliGemma, tuned: an .npz file with big_vision's names. An action expert in it is left out, aloud."""
+    """PaliGemma, tuned: a run of `handeye train paligemma_xvr`, one of its checkpoints, or an .npz file with
+    big_vision's names. An action expert in it is left out, aloud."""
 
     out: Annotated[Path, Positional, arg(metavar="OUT")]
     """Ends in .npz: one file with openpi's JAX names. Otherwise a folder that openpi's PyTorch side, `handeye evaluate`

@@ -21,8 +21,10 @@ from torch import Tensor
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.layouts.openpi import ASSETS, TOKENIZER, WEIGHTS
 from handeye.checkpoints.load import check_keys
+from handeye.checkpoints.manifest import FILE
 from handeye.checkpoints.merge_config import ExtractVlmConfig, MergeVlmConfig, Stored
 from handeye.checkpoints.npz import cast, write_npz
+from handeye.checkpoints.reading_half import read_half
 from handeye.checkpoints.save import whole_folder
 from handeye.checkpoints.trees import read_tree
 from handeye.console import say, warn
@@ -49,7 +51,7 @@ class Merged:
 
 
 def run(config: MergeVlmConfig) -> None:
-    base, tuned = read_tree(config.base), read_tree(config.tuned)
+    base, tuned = read_tree(config.base), _tuned(config.tuned)
     merged = merge(base, tuned, dtype=config.dtype, base_name=str(config.base), tuned_name=str(config.tuned))
     counts = Counter[str](merged.origin.values())
     report: dict[str, Any] = {
@@ -75,6 +77,14 @@ def run(config: MergeVlmConfig) -> None:
         f"{config.out}: {counts['tuned']} arrays tuned ({len(merged.changed)} differ from the base), "
         f"{counts['base']} from the base; each is accounted for in {where}"
     )
+
+
+def _tuned(path: Path) -> dict[str, Tensor]:
+    """From an `.npz` file, an Orbax directory, or what `handeye train paligemma_xvr` wrote."""
+    if not (path / FILE).exists() and not (path / "final" / FILE).exists():
+        return read_tree(path)
+    half = read_half(path)
+    return names.to_tree(half.state, half.config)
 
 
 def extract(config: ExtractVlmConfig) -> None:

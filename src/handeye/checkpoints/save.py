@@ -12,23 +12,23 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from handeye.checkpoints.manifest import FILE, Manifest, describe
+from handeye.checkpoints.manifest import FILE, Answering, Manifest, describe
 from handeye.errors import UserError
 from handeye.records import write_bytes, write_json
 
 WEIGHTS = "model.safetensors"
 
 
-def save(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
+def save(folder: Path, manifest: Manifest | Answering, tensors: Mapping[str, Tensor]) -> None:
     with whole_folder(folder) as part:
         fill(part, manifest, tensors)
 
 
-def fill(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor]) -> None:
-    """Weights and the pipeline's files, then the manifest; its `files` and `tensors` are filled in from what was
+def fill(folder: Path, manifest: Manifest | Answering, tensors: Mapping[str, Tensor]) -> None:
+    """Weights and the tokenizers' files, then the manifest; its `files` and `tensors` are filled in from what was
     written."""
     write_tensors(folder / WEIGHTS, tensors)
-    vocabularies = manifest.pipeline.vocabularies()
+    vocabularies = manifest.vocabularies()
     for vocabulary in vocabularies:
         write_bytes(folder / vocabulary.name, vocabulary.content())
     written = [WEIGHTS, *(vocabulary.name for vocabulary in vocabularies)]

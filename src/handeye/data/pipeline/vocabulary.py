@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,9 @@ from handeye.errors import UserError
 
 Tokenize = Callable[[str], list[int]]
 """Text to ids, without the marks that a prompt's form adds (beginning, end)."""
+
+Speak = Callable[[list[int]], str]
+"""Ids to text."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,15 @@ class Vocabulary:
 
     def load(self) -> Tokenize:
         """Read once per process."""
-        return _load(self.name, self.sha256, self.folder)
+        return _load(self.name, self.sha256, self.folder)[0]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What these tokens say. Ids without a piece, which a model may have rows for, say nothing."""
+        return _load(self.name, self.sha256, self.folder)[1](list(ids))
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, sha256: str, folder: Path | None) -> Tokenize:
+def _load(name: str, sha256: str, folder: Path | None) -> tuple[Tokenize, Speak]:
     vocabulary = Vocabulary(name, sha256, folder)
     content = vocabulary.content()
     try:
@@ -77,21 +84,29 @@ def _load(name: str, sha256: str, folder: Path | None) -> Tokenize:
         ) from error
 
 
-def _json(content: bytes) -> Tokenize:
+def _json(content: bytes) -> tuple[Tokenize, Speak]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(content)
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def speak(ids: list[int]) -> str:
+        return str(tokenizer.decode(ids, skip_special_tokens=False))
+
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids), speak
 
 
-def _sentencepiece(content: bytes) -> Tokenize:
+def _sentencepiece(content: bytes) -> tuple[Tokenize, Speak]:
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor(model_proto=content)
-    return lambda text: list(processor.encode(text))
+
+    def speak(ids: list[int]) -> str:
+        return str(processor.decode([number for number in ids if number < processor.get_piece_size()]))
+
+    return lambda text: list(processor.encode(text)), speak
 
 
-_READERS: dict[str, Callable[[bytes], Tokenize]] = {".json": _json, ".model": _sentencepiece}
+_READERS: dict[str, Callable[[bytes], tuple[Tokenize, Speak]]] = {".json": _json, ".model": _sentencepiece}
 
 
 def _read(path: Path) -> bytes:

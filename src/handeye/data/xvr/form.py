@@ -7,7 +7,9 @@ trainers cut the row's end, which is the answer, or the seventh picture, which t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -51,6 +53,16 @@ class Form:
                 f"A row of {self.length} tokens with {self.pictures} frames of {self.size} pixels holds no question.",
                 fix="use at least 4 tokens, 1 frame and 14 pixels",
             )
+
+    def located(self, folder: Path) -> Form:
+        """With the tokenizer that lies there."""
+        return replace(self, vocabulary=self.vocabulary.located(folder))
+
+    def said(self, ids: Sequence[int]) -> str:
+        """The text of an answer: up to <eos>, without blanks around it."""
+        known = list(ids)
+        spoken = known[: known.index(END)] if END in known else known
+        return self.vocabulary.text([number for number in spoken if number not in (PAD, START)]).strip()
 
     def prompt(self, question: Question) -> str:
         text = question.prompt()

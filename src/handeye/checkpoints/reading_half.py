@@ -1,0 +1,82 @@
+"""PaliGemma out of whatever holds one: an `.npz` file, a checkpoint of openpi's, or one of ours. What tuning starts
+from, and what is merged back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from handeye.checkpoints import load as ours
+from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.files import read_tensors
+from handeye.checkpoints.layouts import openpi, openpi_names
+from handeye.checkpoints.load import load_reader
+from handeye.checkpoints.trees import read_tree
+from handeye.data.xvr.form import Form
+from handeye.errors import UserError
+from handeye.models import paligemma, pi05
+
+TOWERS = ("vision.", "language.")
+"""Of pi0 and pi0.5, what PaliGemma has too, under the same names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingHalf:
+    """Weights and sizes; the types are those in which they are stored."""
+
+    config: paligemma.Config
+    state: dict[str, Tensor]
+    form: Form | None
+    """How it was asked, where the checkpoint says it."""
+
+
+def read_half(path: Path, options: Mapping[str, str] | None = None) -> ReadingHalf:
+    """`options`: heads of openpi's PyTorch model, as in `DIR#heads=8,vision_heads=16`."""
+    folder = path / "final" if not (path / manifests.FILE).exists() and (path / "final").is_dir() else path
+    if (folder / manifests.FILE).is_file():
+        return _of_ours(folder)
+    if (path / openpi.WEIGHTS).is_file() and openpi.recognises(path):
+        return _of_torch(path, options or {})
+    tree, what = read_tree(path), str(path)
+    config = openpi_names.config_of(tree, what=what, chunk=1)
+    if isinstance(config, pi05.Config):
+        inside = {key: array for key, array in tree.items() if key.startswith(openpi_names.VLM)}
+        kept = {k.removeprefix(openpi_names.VLM): v for k, v in inside.items() if not openpi_names.of_expert(k)}
+        config = reader_config(config)
+    else:
+        kept = {key: array for key, array in tree.items() if not openpi_names.of_expert(key)}
+    return ReadingHalf(config=config, state=openpi_names.from_tree(kept, config, what=what), form=None)
+
+
+def reader_config(config: pi05.Config) -> paligemma.Config:
+    return paligemma.Config(vision=config.vision, language=config.language, vocabulary=config.vocabulary)
+
+
+def _of_ours(folder: Path) -> ReadingHalf:
+    if manifests.answers_questions(folder):
+        reader = load_reader(folder)
+        assert isinstance(reader.model, paligemma.Model)
+        return ReadingHalf(config=reader.model.config, state=dict(reader.model.state_dict()), form=reader.manifest.form)
+    model = ours.load(folder).model
+    if not isinstance(model, pi05.Model):
+        raise UserError(
+            f"{folder} has no PaliGemma in it.",
+            why="it is another family's checkpoint",
+            fix="give PaliGemma's .npz, or a checkpoint of pi0 or pi0.5",
+        )
+    return ReadingHalf(config=reader_config(model.config), state=_towers(model.state_dict()), form=None)
+
+
+def _of_torch(folder: Path, options: Mapping[str, str]) -> ReadingHalf:
+    tensors, what = read_tensors([folder / openpi.WEIGHTS]), str(folder)
+    heads, vision_heads = (int(options[name]) if name in options else None for name in ("heads", "vision_heads"))
+    config = openpi_names.config_of_torch(tensors, what=what, chunk=1, heads=heads, vision_heads=vision_heads)
+    state = openpi_names.from_torch(tensors, config, what=what)
+    return ReadingHalf(config=reader_config(config), state=_towers(state), form=None)
+
+
+def _towers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in state.items() if name.startswith(TOWERS)}
