@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from handeye.conventions.image import Orientation
 from handeye.conventions.spec import Specs
 from handeye.errors import UserError
+from handeye.transfer import remote
 from handeye.types import Episode
 
 Format = Literal["hdf5", "rlds", "lerobot"]
@@ -168,7 +169,9 @@ def format_of(root: Path) -> Format:
 
 def open_source(root: Path) -> Source:
     """Whatever format `root` is: a folder of HDF5 files or one of them, a TFDS folder or one that holds several, a
-    LeRobot folder or one that holds several."""
+    LeRobot folder or one that holds several. Where it is a URL, a copy is made first."""
+    url = remote.url_of(root)
+    root = root if url is None else remote.tree(url)
     module, _, name = READERS[format_of(root)].partition(":")
     source: Source = getattr(import_module(module), name)(root)
     return source

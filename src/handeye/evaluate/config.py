@@ -76,7 +76,8 @@ class EvaluateConfig:
     """Milliseconds that a question may wait for others to join it. 0: those that are there are answered."""
 
     out: Path | None = None
-    """The run's directory. Default: runs/eval-..., named after what is evaluated: the same command finds it."""
+    """The run's directory, here or at a URL such as s3://BUCKET/a, where every episode is sent as it ends. Default:
+    runs/eval-..., named after what is evaluated: the same command finds it."""
 
     videos: Videos = "none"
     """Which episodes leave an mp4 of the agentview camera."""
@@ -162,7 +163,7 @@ class MergeConfig:
     """Put parts of one evaluation together, from `--shard` or from machines that were given the same command."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
-    """Directories of `handeye evaluate`. All of one plan."""
+    """Directories of `handeye evaluate`, or their URLs. All of one plan."""
 
     out: Path
     """Where the whole goes: a new directory, or one that an earlier merge of this plan made."""

@@ -16,7 +16,7 @@ from typing import Any
 from handeye.console import say, warn
 from handeye.errors import UserError
 from handeye.evaluate import plan as plans
-from handeye.evaluate import results, video
+from handeye.evaluate import results, runs, video
 from handeye.evaluate.config import MergeConfig
 from handeye.evaluate.results import EPISODES, EpisodeResult
 from handeye.evaluate.run import alone, refuse_foreign
@@ -34,18 +34,21 @@ def run(config: MergeConfig) -> Path:
     refuse_foreign(out)
     there = [out] if (out / plans.PLAN).exists() else []
     with ExitStack() as stack:
-        for part in config.runs:
-            stack.enter_context(_resting(part))
-        identity, address = _common_plan([*there, *config.runs])
+        parts = [runs.here(part) for part in config.runs]
+        for part, named in zip(parts, config.runs, strict=True):
+            stack.enter_context(_resting(part, named))
+        identity, address = _common_plan([*there, *parts])
         planned = plans.episodes(identity)
-        merged = _merged([*there, *config.runs], {episode.key for episode in planned})
+        merged = _merged([*there, *parts], {episode.key for episode in planned})
         stack.enter_context(alone(out))
         write_json(out / plans.PLAN, {"identity": identity, "address": address, "part": [1, 1]})
         ordered = [merged[episode.key] for episode in planned if episode.key in merged]
         _write_lines(out / EPISODES, [result.to_json() for result in ordered])
-        _write_lines(out / plans.SESSIONS, _sessions([*there, *config.runs]))
+        _write_lines(out / plans.SESSIONS, _sessions([*there, *parts], [*there, *config.runs]))
+        for part, named in zip(parts, config.runs, strict=True):
+            runs.bring_films(named, part, ordered)
         for result in ordered:
-            _take_video(config.runs, out, result)
+            _take_video(parts, out, result)
         write_json(out / SUMMARY, summarise(planned, merged))
     say(f"{len(ordered)} of {len(planned)} episodes -> {out}: {rate_of(ordered)}")
     if errors := sum(result.outcome == "error" for result in ordered):
@@ -112,9 +115,10 @@ def _require_same(one: EpisodeResult, other: EpisodeResult, here: Path, there: P
         )
 
 
-def _sessions(folders: Sequence[Path]) -> list[dict[str, Any]]:
+def _sessions(folders: Sequence[Path], named: Sequence[Path]) -> list[dict[str, Any]]:
     """Of all parts, each with the folder it came from."""
-    return [{"part": str(folder), **line} for folder in folders for line in read_lines(folder / plans.SESSIONS)]
+    places = zip(folders, named, strict=True)
+    return [{"part": str(name), **line} for folder, name in places for line in read_lines(folder / plans.SESSIONS)]
 
 
 def _take_video(folders: Sequence[Path], out: Path, result: EpisodeResult) -> None:
@@ -131,11 +135,11 @@ def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 @contextmanager
-def _resting(folder: Path) -> Iterator[None]:
+def _resting(folder: Path, named: Path) -> Iterator[None]:
     """Nobody is writing into it now, or will while it is read."""
     if not (folder / plans.PLAN).is_file():
         raise UserError(
-            f"{folder} is not an evaluation.", why=f"it has no {plans.PLAN}", fix="give what `handeye evaluate` wrote"
+            f"{named} is not an evaluation.", why=f"it has no {plans.PLAN}", fix="give what `handeye evaluate` wrote"
         )
     lock = folder / ".lock"
     if not lock.exists():  # copied from elsewhere without it, perhaps to where nothing may be written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import runtime_checkable
 from handeye.console import say, table, warn
 from handeye.distributed.desk import Use
 from handeye.errors import UserError
+from handeye.evaluate import elsewhere, results, video
 from handeye.evaluate import plan as plans
-from handeye.evaluate import results, video
 from handeye.evaluate.config import EvaluateConfig
+from handeye.evaluate.elsewhere import Send
 from handeye.evaluate.plan import DeclaredPolicy, Plan
 from handeye.evaluate.progress import shown
 from handeye.evaluate.results import EpisodeResult
@@ -37,17 +38,21 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
     A policy is asked in a thread of its own, and only ever in that one. Returns the run's directory; raises UserError
     at the end if episodes ended in errors and no rate may be given."""
     plan = plans.make(config, policy)
-    out = config.out or plan.default_folder
+    named = config.out or plan.default_folder
+    out = elsewhere.working_folder(named)
     refuse_foreign(out)
     if plan.rule is not None:
         plan.rule.check(plan.identity(), plan.episodes)
-    with alone(out):
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        elsewhere.fetch(named, out)
         plan.claim(out)
+        send = stack.enter_context(elsewhere.sent(named, out))
         found = results.read(out)
         decision = None if plan.rule is None else plan.rule.decide(plan.episodes, found)
         left = [] if decision and decision.stop else results.remaining(plan.own, found)
         part = "" if plan.part == (1, 1) else "part {} of {}, ".format(*plan.part)
-        say(f"{part}{len(plan.own)} episodes of {plan.suite} under {plan.protocol.name} -> {out}")
+        say(f"{part}{len(plan.own)} episodes of {plan.suite} under {plan.protocol.name} -> {named}")
         if plan.rule is not None:
             say(f"{plan.rule}")
         if len(left) < len(plan.own):
@@ -56,9 +61,12 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
         if left:
             _clear_halves(out)
             append_line(out / plans.SESSIONS, _session(config, len(plan.own) - len(left)))
-            decision = _run(config, plan, policy, found, left, out)
+            send(plans.SESSIONS)
+            decision = _run(config, plan, policy, found, left, out, send)
+            send(plans.SESSIONS)
         counted = plan.own[: decision.episodes] if decision and decision.stop else plan.own
         write_json(out / SUMMARY, summarise(counted, found, decision=decision))
+        send(SUMMARY)
     _tell(plan, counted, found, config)
     if decision is not None:
         _tell_decision(plan, decision)
@@ -72,6 +80,7 @@ def _run(
     found: dict[str, EpisodeResult],
     left: list[EpisodeId],
     out: Path,
+    send: Send,
 ) -> Decision | None:
     """What is left, or less where a rule says so. Each result goes to the file first, then to the screen. What was
     under way when the rule said stop is finished and recorded, but is no part of the decision."""
@@ -82,7 +91,9 @@ def _run(
         def done(result: EpisodeResult, film: bytes | None) -> None:
             if film is not None:
                 write_bytes(video.path(out, result.episode), film)
+                send(video.path(Path(), result.episode).as_posix())
             results.append(out, result)
+            send(results.EPISODES)
             found[result.episode.key] = result
             progress.ended()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from handeye.errors import UserError
-from handeye.evaluate import plan, results
+from handeye.evaluate import plan, results, video
 from handeye.evaluate.results import EpisodeResult
+from handeye.evaluate.summary import SUMMARY
 from handeye.records import read_lines
+from handeye.transfer import remote
 from handeye.types import EpisodeId
 
 
@@ -19,6 +21,11 @@ class Run:
     """One evaluation, finished or not."""
 
     folder: Path
+    """As it was named; perhaps elsewhere (handeye.transfer.remote)."""
+
+    files: Path
+    """The folder of this machine that holds its files."""
+
     address: str
     """The policy as it was named."""
 
@@ -51,24 +58,48 @@ class Run:
 
     def per_minute(self) -> float | None:
         """Episodes per minute, as measured while it ran; None if it never came to an end of its own."""
-        ended = [line for line in read_lines(self.folder / plan.SESSIONS) if "episodes_per_minute" in line]
+        ended = [line for line in read_lines(self.files / plan.SESSIONS) if "episodes_per_minute" in line]
         seconds = sum(line["seconds"] for line in ended)
         return 60 * sum(line["episodes"] for line in ended) / seconds if seconds else None
 
 
+FILES = (plan.PLAN, results.EPISODES, plan.SESSIONS, SUMMARY)
+"""Of an evaluation, beside its videos."""
+
+
+def here(folder: Path) -> Path:
+    """The folder itself, or a copy here of one that is elsewhere, fetched anew, without its videos."""
+    url = remote.url_of(folder)
+    return folder if url is None else remote.files(url, FILES)
+
+
+def bring_films(folder: Path, files: Path, results: Iterable[EpisodeResult]) -> None:
+    """Of a run that is elsewhere: videos of these episodes into the copy here, where there are any."""
+    url = remote.url_of(folder)
+    if url is None or all(line.get("videos", "none") == "none" for line in read_lines(files / plan.SESSIONS)):
+        return
+    far = remote.elsewhere(url)
+    for result in results:
+        path = video.path(files, result.episode)
+        if not path.is_file():
+            far.fetch(path.relative_to(files).as_posix(), path)
+
+
 def load(folder: Path) -> Run:
     """UserError for whatever is no evaluation."""
-    if not (folder / plan.PLAN).is_file():
+    files = here(folder)
+    if not (files / plan.PLAN).is_file():
         raise UserError(
             f"{folder} is not an evaluation.",
-            why=f"it has no {plan.PLAN}" if folder.is_dir() else "there is no such folder",
+            why=f"it has no {plan.PLAN}" if files.is_dir() else "there is no such folder",
             fix="give a directory that `handeye evaluate` wrote",
         )
-    identity, address = plan.read_identity(folder)
+    identity, address = plan.read_identity(files)
     planned = plan.episodes(identity)
-    found = results.read(folder)
+    found = results.read(files)
     return Run(
         folder=folder,
+        files=files,
         address=address,
         identity=identity,
         planned=planned,

@@ -96,7 +96,7 @@ class CompareConfig:
     with 1 if the verdict on any of them is `worse`."""
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="A B [C ...]")]
-    """Directories that `handeye evaluate` wrote. The others are compared with the first."""
+    """Directories that `handeye evaluate` wrote, here or at URLs. The others are compared with the first."""
 
     margin: float | None = None
     """Differences smaller than this do not matter to you: makes the verdict `equivalent` possible. To be chosen before

@@ -14,6 +14,7 @@ from handeye.protocols.config import DiffConfig, ListConfig, ShowConfig
 from handeye.protocols.presets import LIBERO_HORIZONS, PROTOCOLS, described
 from handeye.protocols.protocol import Protocol
 from handeye.records import read_json
+from handeye.transfer import remote
 
 PLAN = "plan.json"
 
@@ -98,8 +99,9 @@ def differing(one: Protocol, other: Protocol, *, suite: str | None = None) -> li
 
 
 def find(name: str) -> Protocol:
-    """By name, from a protocol file, or from the plan of an evaluation's directory."""
-    plan = Path(name) / PLAN
+    """By name, from a protocol file, or from the plan of an evaluation's directory, here or at a URL."""
+    url = remote.url_of(name)
+    plan = (Path(name) if url is None else remote.files(url, (PLAN,))) / PLAN
     if not plan.is_file():
         return described(name)
     written = read_json(plan, what="a run's plan")

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from handeye.errors import UserError
 from handeye.evaluate.study_config import require_share
+from handeye.transfer.remote import url_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +19,11 @@ class ReportConfig:
     nothing from anywhere; it can be sent, printed and read on a phone."""
 
     runs: Annotated[tuple[Path, ...], Positional, arg(metavar="DIR [DIR ...]")]
-    """Directories that `handeye evaluate` wrote, finished or not."""
+    """Directories that `handeye evaluate` wrote, finished or not; here or at URLs."""
 
     out: Path | None = None
-    """The page. Default: report.html in the first directory, or index.html in --assets."""
+    """The page. Default: report.html in the first directory (where that is at a URL, here), or index.html in
+    --assets."""
 
     assets: Path | None = None
     """A folder for copies of the videos, which the page then loads one by one when they are looked at. For many videos,
@@ -51,4 +53,6 @@ class ReportConfig:
     def page(self) -> Path:
         if self.out is not None:
             return self.out
-        return self.runs[0] / "report.html" if self.assets is None else self.assets / "index.html"
+        if self.assets is not None:
+            return self.assets / "index.html"
+        return Path("report.html") if url_of(self.runs[0]) else self.runs[0] / "report.html"

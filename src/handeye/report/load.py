@@ -113,6 +113,8 @@ class Shown:
 def load(folders: Sequence[Path]) -> list[Shown]:
     """UserError for whatever is no evaluation."""
     found = [runs.load(folder) for folder in folders]
+    for run in found:
+        runs.bring_films(run.folder, run.files, run.results.values())
     labels = _labels(found)
     colours = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return [
@@ -122,7 +124,7 @@ def load(folders: Sequence[Path]) -> list[Shown]:
 
 
 def _shown(run: Run, number: int, colour: int) -> Shown:
-    first, parts = part = _part(run.folder)
+    first, parts = part = _part(run.files)
     own, ended = run.planned[first - 1 :: parts], stopping(run)
     counted = own
     if ended is not None and ended.decision is not None and ended.decision.stop:
@@ -133,13 +135,13 @@ def _shown(run: Run, number: int, colour: int) -> Shown:
     by_task: dict[int, list[EpisodeResult]] = {}
     for result in results:
         by_task.setdefault(result.episode.task, []).append(result)
-    paths = {result.episode.key: video.path(run.folder, result.episode) for result in ordered}
+    paths = {result.episode.key: video.path(run.files, result.episode) for result in ordered}
     there = {path for folder in {path.parent for path in paths.values()} for path in folder.glob("*.mp4")}
     return Shown(
         run=run,
         number=number,
         colour=colour,
-        sessions=read_lines(run.folder / plan.SESSIONS),
+        sessions=read_lines(run.files / plan.SESSIONS),
         summary=summarise(counted, run.results),
         part=part,
         own=frozenset(own),

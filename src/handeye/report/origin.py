@@ -55,7 +55,7 @@ def origin(each: Shown) -> dict[str, Any]:
 
 def protocol_of(each: Shown) -> Protocol:
     """As the run used it, each constant with its source."""
-    return find(str(each.run.folder))
+    return find(str(each.run.files))
 
 
 def _differences(theirs: Protocol, ours: Protocol, suite: str) -> Iterator[dict[str, Any]]:

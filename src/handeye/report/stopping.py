@@ -80,7 +80,7 @@ def _restored(said: Mapping[str, Any]) -> Rule:
 
 def _written(run: Run) -> Decision | None:
     """What the run's own summary says. None if there is none."""
-    path = run.folder / SUMMARY
+    path = run.files / SUMMARY
     try:
         return Decision(**read_json(path, what="a run's summary")["decision"])
     except (UserError, KeyError, TypeError):

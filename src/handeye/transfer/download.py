@@ -51,6 +51,10 @@ class LoginError(UserError):
     """401 or 403: asking for the next file with the same token would only be refused again."""
 
 
+class AbsentError(UserError):
+    """404 or 410: there is no such file."""
+
+
 class StoppedError(Exception):
     """`Server.stop` was set while this transfer ran or waited. What came so far is kept."""
 
@@ -213,7 +217,7 @@ class Server:
                 why=f"{why}: the server asks to wait for {wait:.0f} s",
                 fix="run the same command again then: it goes on from here",
             )
-        kind = LoginError if error.code in (401, 403) else UserError
+        kind = {401: LoginError, 403: LoginError, 404: AbsentError, 410: AbsentError}.get(error.code, UserError)
         return kind(
             f"{url} cannot be downloaded.",
             why=f"the server says {error.code} {error.reason}",
