@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.plan import make
 from handeye.evaluate.worker import WorkerConfig, runner
 from handeye.policy.scripted import Noise
+from handeye.protocols.presets import protocol
 from handeye.protocols.protocol import differences
 from handeye.sim import lapack
 
@@ -109,3 +111,14 @@ def test_a_worker_with_another_simulator_refuses(reacher: Any) -> None:
     with pytest.raises(UserError, match="is not the plan's") as refused:
         runner(replace(worker, surroundings=elsewhere), print)
     assert "numpy: 1.26.4 | " in refused.value.why
+
+
+def test_another_simulator_than_the_protocols_is_an_error_or_is_recorded(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({**protocol("handeye-2026").to_json(), "name": "mine", "simulator": "==3.2.3"}))
+    asked = config(suite="tabletop", policy="expert", protocol=str(mine))
+    with pytest.raises(UserError, match=r"is not the simulator of the protocol mine, which is ==3\.2\.3"):
+        make(asked, None)
+    recorded = make(replace(asked, allow_mujoco=True), None).identity()["simulator"]
+    assert "outside the range of the protocol mine, ==3.2.3" in recorded["trouble"]
+    assert make(config(suite="tabletop", policy="expert"), None).identity()["simulator"]["trouble"] == ""

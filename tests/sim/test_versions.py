@@ -40,3 +40,39 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions.metadata, "version", nothing)
     with pytest.raises(UserError, match="not installed"):
         versions.require()
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "within"),
+    [
+        ("3.3.2", ">=3.2.3,<3.3.3", True),
+        ("3.3.2.post1", ">=3.2.3, <3.3.3", True),
+        ("3.3.3", ">=3.2.3,<3.3.3", False),
+        ("3.2.3", "==3.2.3", True),
+        ("3.3.2", "==3.2.3", False),
+        ("3.3.0", ">=3.3", True),
+        ("3.2.9", ">=3.3", False),
+        ("3.3.2", ">3.3.1,<=3.3.2,!=3.3.0", True),
+        ("3.10.0", "<3.9", False),
+    ],
+)
+def test_a_protocols_range(
+    version: str, wanted: str, within: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(versions.metadata, "version", lambda name: version)
+    versions._warn_once.cache_clear()
+    if within:
+        assert versions.require_range(wanted, of="mine") == ""
+        return
+    with pytest.raises(UserError, match="not the simulator of the protocol mine") as refused:
+        versions.require_range(wanted, of="mine")
+    assert f'"mujoco{wanted}"' in refused.value.fix and "--allow-mujoco" in refused.value.fix
+    said = versions.require_range(wanted, of="mine", allow=True)
+    assert said == f"MuJoCo {version} is outside the range of the protocol mine, {wanted}"
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_no_range() -> None:
+    for wanted in ("any", "3.3.2", ">=3.2.3,", "~=3.2"):
+        with pytest.raises(UserError, match="names no range"):
+            versions.require_range(wanted, of="mine")

@@ -2,7 +2,8 @@
 
 Questions gather until there are `batch` of them, until the oldest has waited `wait` seconds, or until nobody is left
 who could ask another. Each answerer has a thread of its own and takes the next batch when it is free, so the process
-that owns the workers goes on listening meanwhile. An answerer is only ever called from its own thread.
+that owns the workers goes on listening meanwhile. An answerer is only ever called from its own thread. (A server's
+clients are served by the same rule in handeye.serve.batcher, which says why it is not the same code.)
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class EvaluateConfig:
     """Graphics library: the first of EGL, OSMesa, GLFW that renders a frame, or the one named."""
 
     allow_mujoco: bool = False
-    """Run with a MuJoCo outside the supported range. Every result says so."""
+    """Run with a MuJoCo outside the supported range, or outside the protocol's. Every result says so."""
 
     def __post_init__(self) -> None:
         counts = {"workers": self.workers, "attempts": self.attempts, "episodes": self.episodes}

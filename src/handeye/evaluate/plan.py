@@ -205,7 +205,7 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         cameras=cameras,
         sim=sim,
         simulator={
-            **around["physics"],
+            **_physics(config, protocol, around["physics"]),
             "arithmetic": config.arithmetic,
             "cameras": list(cameras or ()),
             **(around["drawing"] if cameras else {}),  # a video alone changes no outcome
@@ -215,6 +215,16 @@ def make(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Plan:
         rule=rule,
         part=config.part(),
     )
+
+
+def _physics(config: EvaluateConfig, protocol: Protocol, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What simulates, and all that is wrong with it: here, and under this protocol. The fake suite has nothing."""
+    if not found:
+        return {}
+    from handeye.sim import versions
+
+    other = versions.require_range(protocol.simulator, of=protocol.name, allow=config.allow_mujoco)
+    return {**found, "trouble": "; ".join(filter(None, [found["trouble"], other]))}
 
 
 def _tasks(config: EvaluateConfig) -> tuple[Task, ...]:

@@ -2,6 +2,10 @@
 
 A batch begins with the first question and takes what comes until it is full, its time is up, or everybody who could ask
 has asked. A question that spoils a batch is answered alone, so its asker gets the error and nobody else does.
+
+The rule is that of handeye.distributed.desk; the code is not shared, for there one thread owns all askers, each has one
+question that waits in a file descriptor's loop, and an error ends the run, while here askers come and go on an event
+loop, ask several things at once, take questions back, and each gets its own error.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from functools import cache
 from importlib import metadata
@@ -26,6 +27,12 @@ TROUBLES = (
 """(from, below, what happens). Sources: RLinf pull request 1496 and issue 1460; design.md section 4."""
 
 
+RANGE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\d+(?:\.\d+)*)")
+COMPARE = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+
+
 def installed() -> str:
     """MuJoCo's version, without importing it."""
     try:
@@ -36,8 +43,41 @@ def installed() -> str:
 
 def trouble(version: str) -> str:
     """What is wrong with this version; empty if it is supported."""
-    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    numbers = _numbers(version)
     return next((what for low, high, what in TROUBLES if low <= numbers < high), "")
+
+
+def require_range(wanted: str, *, of: str, allow: bool = False) -> str:
+    """`wanted` is the range, as in ">=3.2.3,<3.3.3", that the protocol `of` was run with or may be. Installed is another
+    version: an error, or with `allow` a warning and the words that results record. Empty if all is well."""
+    version = installed()
+    numbers = _numbers(version)
+    for part in wanted.split(","):
+        found = RANGE.fullmatch(part.strip())
+        if found is None:
+            raise UserError(
+                f"The protocol {of} names no range of MuJoCo versions.",
+                why=f"its simulator is {wanted!r}",
+                fix="write one such as >=3.2.3,<3.3.3 into the protocol's file",
+            )
+        if not COMPARE[found[1]](numbers, _numbers(found[2])):
+            break
+    else:
+        return ""
+    if not allow:
+        raise UserError(
+            f"MuJoCo {version} is not the simulator of the protocol {of}, which is {wanted}.",
+            why="a rate under another simulator is not that protocol's rate",
+            fix=f'pip install "mujoco{wanted}"; or --allow-mujoco, which every result will mention',
+        )
+    said = f"MuJoCo {version} is outside the range of the protocol {of}, {wanted}"
+    _warn_once(f"{said}; it was allowed")
+    return said
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Three of them: 3.3 is 3.3.0."""
+    return tuple(int(part) for part in [*re.findall(r"\d+", version), "0", "0"][:3])
 
 
 def require(*, allow: bool = False) -> dict[str, Any]:
