@@ -48,8 +48,8 @@ def trouble(version: str) -> str:
 
 
 def require_range(wanted: str, *, of: str, allow: bool = False) -> str:
-    """`wanted` is the range, as in ">=3.2.3,<3.3.3", that the protocol `of` was run with or may be. Installed is another
-    version: an error, or with `allow` a warning and the words that results record. Empty if all is well."""
+    """`wanted`, as in ">=3.2.3,<3.3.3", is the range that the protocol `of` was run with or may be. Is another version
+    installed, it is an error, or with `allow` a warning and the words that results record. Empty if all is well."""
     version = installed()
     numbers = _numbers(version)
     for part in wanted.split(","):
