@@ -87,8 +87,8 @@ def test_times_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.zeros_like(noisy)
 
     monkeypatch.setattr(model, "velocity", velocity)
-    torch.manual_seed(0)
-    model.loss({"actions": torch.zeros(20_000, 1, 1)})
+    rows = 20_000
+    model.loss({"actions": torch.zeros(rows, 1, 1), "seed": torch.arange(rows)}, noise_BTA=torch.zeros(rows, 1, 1))
     (time,) = times
     assert time.min() >= 0.001 and time.max() <= 1
     assert time.mean().item() == pytest.approx(0.6, abs=0.01)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from handeye.errors import UserError
-from handeye.train.config import ImageConfig, OptimizerConfig, TrainConfig
+from handeye.train.config import OptimizerConfig
+from handeye.train.families.config import ImageConfig, TinyConfig
 
 
-def make(**changes: Any) -> TrainConfig:
-    return TrainConfig(data=Path("d"), out=Path("o"), **changes)
+def make(**changes: Any) -> TinyConfig:
+    return TinyConfig(data=Path("d"), out=Path("o"), **changes)
 
 
 @pytest.mark.parametrize(

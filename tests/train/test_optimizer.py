@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from handeye.train.config import OptimizerConfig
+from handeye.train.config import OptimizerConfig, Schedule
 from handeye.train.optimizer import Ema, adamw, learning_rate
 
 
@@ -34,11 +36,40 @@ def test_the_average_follows_and_the_model_is_left_alone() -> None:
     nn.init.zeros_(model.weight)
     ema = Ema(model, 0.9)
     nn.init.ones_(model.weight)
-    ema.update(model, 1)
-    assert ema.model.weight.item() == pytest.approx(1 - 2 / 11)  # early on it forgets faster
-    before = ema.model.weight.item()
-    ema.update(model, 10_000)
-    assert ema.model.weight.item() == pytest.approx(before * 0.9 + 0.1)
+    ema.update(1)
+    assert ema.average["weight"].item() == pytest.approx(1 - 2 / 11)  # early on it forgets faster
+    before = ema.average["weight"].item()
+    ema.update(10_000)
+    averaged = before * 0.9 + 0.1
+    assert ema.average["weight"].item() == pytest.approx(averaged)
     assert model.weight.item() == 1
-    assert not ema.model.weight.requires_grad
+    with ema.applied():
+        assert model.weight.item() == pytest.approx(averaged)
+    assert model.weight.item() == 1
+    assert model.weight.requires_grad and not ema.average["weight"].requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_without_an_average_the_weights_stand_for_themselves() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    ema = Ema(model, 0.0)
+    ema.update(1)
+    before = model.weight.item()
+    with ema.applied():
+        assert model.weight.item() == before
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "end"), [("linear", 1.02, 0.042), ("constant", 2.0, 2.0), ("step", 0.08, 0.08)]
+)
+def test_other_schedules(schedule: Schedule, middle: float, end: float) -> None:
+    """Half-way and at the last of 1,000 steps; the step at 500 comes after the warm-up and is not undone by it."""
+    config = OptimizerConfig(
+        learning_rate=2.0, warmup=10, schedule=schedule, decay_at=500 * (schedule == "step"), end_fraction=0.02
+    )
+    if schedule == "step":
+        config = replace(config, end_fraction=0.04)
+        assert learning_rate(499, 1000, config) == 2.0
+    assert learning_rate(1, 1000, config) == pytest.approx(0.2)
+    assert learning_rate(501, 1000, config) == pytest.approx(middle)
+    assert learning_rate(1000, 1000, config) == pytest.approx(end, rel=1e-3)

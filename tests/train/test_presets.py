@@ -8,26 +8,29 @@ import pytest
 import tyro
 
 from handeye.conventions import libero
+from handeye.train.families.config import PretrainedConfig, TinyConfig
+from handeye.train.families.tiny import make_model
 from handeye.train.presets import PRESETS, choice
-from handeye.train.run import make_model
 from handeye.train.state import to_json
 
 
-def test_the_names_are_those_of_the_functions() -> None:
-    assert {"tiny_tabletop", "tiny_libero_object"} <= set(PRESETS)
+def test_each_has_a_folder_of_its_own_and_says_what_it_is() -> None:
+    assert {"tiny_tabletop", "tiny_libero_object", "oft_libero_spatial", "pi05_libero"} <= set(PRESETS)
     for name, preset in PRESETS.items():
-        assert preset.__name__ == name
-        assert preset.__doc__
-        assert name in str(preset().out)
-    assert len({preset().out for preset in PRESETS.values()}) == len(PRESETS) == 5
+        assert preset.about.endswith(".")
+        assert preset.make().out.name == name
+    assert len({preset.make().out for preset in PRESETS.values()}) == len(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_it_builds_and_is_json(name: str) -> None:
-    config = PRESETS[name]()
+def test_it_is_json_and_has_something_to_start_from(name: str) -> None:
+    config = PRESETS[name].make()
     assert json.loads(json.dumps(to_json(config))) == to_json(config)
-    model = make_model(config, libero.specs(camera_size=128))
-    assert sum(p.numel() for p in model.parameters()) < 5e6
+    if isinstance(config, TinyConfig):
+        model = make_model(config, libero.specs(camera_size=128))
+        assert sum(p.numel() for p in model.parameters()) < 5e6
+    elif isinstance(config, PretrainedConfig):
+        assert (config.start_from is None) == (config.sizes == "small") == ("small" in name)
 
 
 def test_the_command_line_starts_from_a_preset() -> None:

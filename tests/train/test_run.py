@@ -17,7 +17,8 @@ import pytest
 from handeye.checkpoints.load import load
 from handeye.errors import UserError
 from handeye.records import read_json, read_lines
-from handeye.train.config import ImageConfig, OptimizerConfig, TrainConfig
+from handeye.train.config import OptimizerConfig
+from handeye.train.families.config import ImageConfig, TinyConfig
 from handeye.train.metrics import FILE, TIMES
 from handeye.train.run import run
 
@@ -25,8 +26,8 @@ STEPS = 40
 
 
 @pytest.fixture
-def config(fake_demos: Path, tmp_path: Path) -> TrainConfig:
-    return TrainConfig(
+def config(fake_demos: Path, tmp_path: Path) -> TinyConfig:
+    return TinyConfig(
         data=fake_demos,
         out=tmp_path / "run",
         steps=STEPS,
@@ -46,7 +47,7 @@ def lines(folder: Path) -> list[dict[str, object]]:
     return [{k: v for k, v in line.items() if k not in TIMES} for line in read_lines(folder / FILE)]
 
 
-def command(config: TrainConfig) -> list[str]:
+def command(config: TinyConfig) -> list[str]:
     """As a user types it."""
     model = [str(part) for pair in config.model.items() for part in pair]
     return [
@@ -68,7 +69,7 @@ def command(config: TrainConfig) -> list[str]:
     ]
 
 
-def start(config: TrainConfig) -> subprocess.Popen[str]:
+def start(config: TinyConfig) -> subprocess.Popen[str]:
     return subprocess.Popen(command(config), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -86,7 +87,7 @@ def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool]) -> bool
 
 
 @pytest.mark.slow
-def test_killed_at_any_step_it_ends_the_same_to_the_bit(config: TrainConfig, tmp_path: Path) -> None:
+def test_killed_at_any_step_it_ends_the_same_to_the_bit(config: TinyConfig, tmp_path: Path) -> None:
     whole, broken = replace(config, out=tmp_path / "whole"), replace(config, out=tmp_path / "broken")
     with start(whole) as process:
         said, _ = process.communicate(timeout=300)
@@ -115,7 +116,7 @@ def test_killed_at_any_step_it_ends_the_same_to_the_bit(config: TrainConfig, tmp
     assert "is finished" in said
 
 
-def test_a_run_folder_says_what_it_is(config: TrainConfig) -> None:
+def test_a_run_folder_says_what_it_is(config: TinyConfig) -> None:
     folder = run(replace(config, steps=8, keep=1))
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {".lock"}
     assert names == {
@@ -146,7 +147,7 @@ def test_a_run_folder_says_what_it_is(config: TrainConfig) -> None:
         run(replace(config, steps=8, data=config.data / "gone"))
 
 
-def test_it_learns_the_demonstrations(config: TrainConfig) -> None:
+def test_it_learns_the_demonstrations(config: TinyConfig) -> None:
     """Twelve demonstrations: the answers must come from the pictures, proprioception says nothing here."""
     folder = run(
         replace(
@@ -167,13 +168,13 @@ def test_it_learns_the_demonstrations(config: TrainConfig) -> None:
     assert validated["arm_l1"] < 0.8 * validated["arm_l1_blind"]
 
 
-def test_what_the_data_decides_cannot_be_set(config: TrainConfig) -> None:
+def test_what_the_data_decides_cannot_be_set(config: TinyConfig) -> None:
     with pytest.raises(UserError, match="--model chunk cannot be set"):
         run(replace(config, model={"chunk": 4}))
     assert run(replace(config, steps=4)).is_dir()  # a wrong setting does not spoil the folder
 
 
-def test_every_seed_is_another_run(config: TrainConfig, tmp_path: Path) -> None:
+def test_every_seed_is_another_run(config: TinyConfig, tmp_path: Path) -> None:
     folders = [run(replace(config, steps=4, seed=seed, out=tmp_path / f"s{seed}")) for seed in (0, 1)]
     one, two = (lines(folder) for folder in folders)
     assert one[0]["loss"] != two[0]["loss"]
@@ -181,7 +182,7 @@ def test_every_seed_is_another_run(config: TrainConfig, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_frames_are_kept_and_who_makes_batches_changes_nothing(config: TrainConfig, tmp_path: Path) -> None:
+def test_where_frames_are_kept_and_who_makes_batches_changes_nothing(config: TinyConfig, tmp_path: Path) -> None:
     """And a run may go on in another way than it began."""
     short = replace(config, steps=4, chunk=2)
     run(short)

@@ -19,34 +19,35 @@ from handeye.data.loading.samples import Samples
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.train import state
-from handeye.train.config import ImageConfig, TrainConfig
+from handeye.train.families.begin import begin
+from handeye.train.families.config import ImageConfig, TinyConfig
 from handeye.train.optimizer import Ema, adamw
-from handeye.train.run import make_manifest, make_model, make_pipeline
+from handeye.train.run import make_manifest
 from handeye.train.state import Training
 
 
 @pytest.fixture
-def config(fake_demos: Path, tmp_path: Path) -> TrainConfig:
+def config(fake_demos: Path, tmp_path: Path) -> TinyConfig:
     small = {"width": 16, "layers": 1, "keypoints": 4, "overview": 8, "sentence_width": 8}
-    return TrainConfig(data=fake_demos, out=tmp_path / "run", images=ImageConfig(image_size=16), batch=4, model=small)
+    return TinyConfig(data=fake_demos, out=tmp_path / "run", images=ImageConfig(image_size=16), batch=4, model=small)
 
 
 @pytest.fixture
-def begun(config: TrainConfig) -> Iterator[tuple[Training, Manifest]]:
+def begun(config: TinyConfig) -> Iterator[tuple[Training, Manifest]]:
     """After three optimizer steps."""
     demos = Demonstrations(config.data)
     statistics: Statistics = demos.statistics()
-    pipeline = make_pipeline(config, demos.specs, statistics)
-    model = make_model(config, demos.specs)
+    begun = begin(config, demos.specs, statistics)
+    model = begun.model
     training = Training(
         model=model,
         ema=Ema(model, 0.9),
         optimizer=adamw(model, config.optimizer),
-        batches=Batches(Samples(demos, pipeline, config.chunk), config.batch, 0),
+        batches=Batches(Samples(demos, begun.pipeline, config.chunk), config.batch, 0),
     )
     for _ in range(3):
         advance(training)
-    yield training, make_manifest(config, model, libero.specs(camera_size=32), pipeline, statistics, {})
+    yield training, make_manifest(config, begun, libero.specs(camera_size=32), statistics, {})
 
 
 def advance(training: Training) -> float:
@@ -57,12 +58,21 @@ def advance(training: Training) -> float:
     loss.backward()
     training.optimizer.step()
     training.optimizer.zero_grad()
-    training.ema.update(training.model, training.step)
+    training.ema.update(training.step)
     return loss.item()
 
 
-def fresh(training: Training, config: TrainConfig) -> Training:
-    model = make_model(replace(config, seed=99), libero.specs(camera_size=32))
+def save(config: TinyConfig, training: Training, manifest: Manifest, *, keep: int) -> None:
+    def averaged() -> dict[str, torch.Tensor]:
+        with training.ema.applied():
+            return {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+
+    state.save(config.out, training, manifest, keep=keep, weights=averaged)
+
+
+def fresh(training: Training, config: TinyConfig) -> Training:
+    demos = training.batches.samples.demos
+    model = begin(replace(config, seed=99), demos.specs, demos.statistics()).model
     return Training(
         model=model,
         ema=Ema(model, 0.9),
@@ -71,29 +81,29 @@ def fresh(training: Training, config: TrainConfig) -> Training:
     )
 
 
-def test_a_restored_training_goes_on_to_the_bit(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+def test_a_restored_training_goes_on_to_the_bit(begun: tuple[Training, Manifest], config: TinyConfig) -> None:
     training, manifest = begun
-    state.save(config.out, training, manifest, keep=1)
+    save(config, training, manifest, keep=1)
     other = fresh(training, config)
     state.restore(config.out, other)
     assert other.step == 3
     assert [advance(training) for _ in range(4)] == [advance(other) for _ in range(4)]
-    for one, two in ((training.model, other.model), (training.ema.model, other.ema.model)):
-        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(training.model.parameters(), other.model.parameters(), strict=True))
+    assert all(torch.equal(a, other.ema.average[name]) for name, a in training.ema.average.items())
 
 
-def test_a_save_is_also_a_checkpoint_of_the_average(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+def test_a_save_is_also_a_checkpoint_of_the_average(begun: tuple[Training, Manifest], config: TinyConfig) -> None:
     training, manifest = begun
-    state.save(config.out, training, manifest, keep=1)
+    save(config, training, manifest, keep=1)
     model = load(config.out / "checkpoints" / "step-3").model
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), training.ema.model.parameters(), strict=True))
+    assert all(torch.equal(a, training.ema.average[name]) for name, a in model.named_parameters())
 
 
-def test_the_newest_are_kept(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+def test_the_newest_are_kept(begun: tuple[Training, Manifest], config: TinyConfig) -> None:
     training, manifest = begun
     for step in (3, 4, 20, 100):
         training.step = step
-        state.save(config.out, training, manifest, keep=2)
+        save(config, training, manifest, keep=2)
     assert [path.name for path in state.saves(config.out)] == ["step-100", "step-20"]
 
 
@@ -102,12 +112,12 @@ def test_the_newest_are_kept(begun: tuple[Training, Manifest], config: TrainConf
 )
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "absent"])
 def test_a_damaged_save_is_passed_over(
-    begun: tuple[Training, Manifest], config: TrainConfig, what: str, damage: str, capfd: pytest.CaptureFixture[str]
+    begun: tuple[Training, Manifest], config: TinyConfig, what: str, damage: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training, manifest = begun
-    state.save(config.out, training, manifest, keep=2)
+    save(config, training, manifest, keep=2)
     training.step = 7
-    state.save(config.out, training, manifest, keep=2)
+    save(config, training, manifest, keep=2)
     path = config.out / "checkpoints" / "step-7" / what
     content = bytearray(path.read_bytes())
     if damage == "absent":
@@ -123,7 +133,7 @@ def test_a_damaged_save_is_passed_over(
     assert "step-7 cannot be used" in capfd.readouterr().err
 
 
-def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manifest], config: TrainConfig) -> None:
+def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manifest], config: TinyConfig) -> None:
     training, _ = begun
     other = fresh(training, config)
     before = copy.deepcopy(other.model.state_dict())
@@ -132,7 +142,7 @@ def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manife
     assert all(torch.equal(before[name], tensor) for name, tensor in other.model.state_dict().items())
 
 
-def test_the_folder_belongs_to_one_configuration(config: TrainConfig) -> None:
+def test_the_folder_belongs_to_one_configuration(config: TinyConfig) -> None:
     with state.claim(config.out, config):
         pass
     with state.claim(config.out, replace(config, seed=5)):  # nothing was begun yet
@@ -147,7 +157,7 @@ def test_the_folder_belongs_to_one_configuration(config: TrainConfig) -> None:
     assert "batch" not in str(error.value)
 
 
-def test_a_folder_with_something_else_in_it_is_refused(config: TrainConfig) -> None:
+def test_a_folder_with_something_else_in_it_is_refused(config: TinyConfig) -> None:
     config.out.mkdir()
     (config.out / "thesis.tex").write_text("x")
     with pytest.raises(UserError, match="not empty"), state.claim(config.out, config):
@@ -155,13 +165,13 @@ def test_a_folder_with_something_else_in_it_is_refused(config: TrainConfig) -> N
     assert [path.name for path in config.out.iterdir()] == ["thesis.tex"]
 
 
-def test_a_file_in_the_folders_place_is_refused(config: TrainConfig) -> None:
+def test_a_file_in_the_folders_place_is_refused(config: TinyConfig) -> None:
     config.out.write_text("x")
     with pytest.raises(UserError, match="is a file"), state.claim(config.out, config):
         pass
 
 
-def test_two_processes_cannot_train_the_same_run(config: TrainConfig) -> None:
+def test_two_processes_cannot_train_the_same_run(config: TinyConfig) -> None:
     with (
         state.claim(config.out, config),
         pytest.raises(UserError, match="in use by another"),
@@ -172,7 +182,7 @@ def test_two_processes_cannot_train_the_same_run(config: TrainConfig) -> None:
         pass
 
 
-def test_other_demonstrations_are_noticed(config: TrainConfig) -> None:
+def test_other_demonstrations_are_noticed(config: TinyConfig) -> None:
     config.out.mkdir()
     state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
     state.sign(config.out, config, {"episodes": 3, "digest": "a"})

@@ -37,8 +37,17 @@ def fill(folder: Path, manifest: Manifest | Answering, tensors: Mapping[str, Ten
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Contiguous copies on the CPU: tensors that share memory would be refused, and layouts are not kept."""
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    """Contiguous, on the CPU: layouts are not kept. Those that share memory are copied, for they would be refused; no
+    others, for a copy of a large model is a large model."""
+    found: dict[str, Tensor] = {}
+    memories: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        if plain.untyped_storage().data_ptr() in memories or plain.untyped_storage().nbytes() != plain.nbytes:
+            plain = plain.clone()
+        memories.add(plain.untyped_storage().data_ptr())
+        found[name] = plain
+    save_file(found, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

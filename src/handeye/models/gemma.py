@@ -17,6 +17,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 EPSILON = 1e-6
 LONGEST_WAVE = 10_000.0
@@ -113,6 +114,8 @@ class Gemma(nn.Module):
             self.embedding = nn.Embedding(vocabulary, config.width)
         self.layers = nn.ModuleList(GemmaLayer(config, adaptive=adaptive) for _ in range(config.depth))
         self.norm = Norm(config.width, adaptive=adaptive)
+        self.recompute = False
+        """In training: what is inside a layer is computed again on the way back instead of being kept."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,19 +154,38 @@ def attend(
     cache: Cache = []
     for depth in range(len(stacks[0].layers)):
         layers = [stack.layer(depth) for stack in stacks]
-        normed = [layer.attention_norm(x, c) for layer, x, c in zip(layers, xs, given, strict=True)]
-        parts = [layer.project(x) for layer, (x, _) in zip(layers, normed, strict=True)]
-        q, k, v = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
-        q, k = _rotate(q, rotation), _rotate(k, rotation)
-        cache.append((k, v))
-        if past is not None:
-            k, v = (torch.cat([old, new], dim=1) for old, new in zip(past[depth], (k, v), strict=True))
-        mixed = _attention(q, k, v, bias_B1TS).split([x.shape[1] for x in xs], dim=1)
-        for index, (layer, (_, gate), part) in enumerate(zip(layers, normed, mixed, strict=True)):
-            x = _residual(xs[index], layer.out(part), gate)
-            seen, gate = layer.mlp_norm(x, given[index])
-            xs[index] = _residual(x, layer.mlp(seen), gate)
+        before = past[depth] if past is not None else None
+        if stacks[0].recompute and torch.is_grad_enabled():
+            xs, keys_values = checkpoint(_layer, layers, xs, given, rotation, bias_B1TS, before, use_reentrant=False)
+        else:
+            xs, keys_values = _layer(layers, xs, given, rotation, bias_B1TS, before)
+        cache.append(keys_values)
     return [stack.norm(x, c)[0] for stack, x, c in zip(stacks, xs, given, strict=True)], cache
+
+
+def _layer(
+    layers: Sequence[GemmaLayer],
+    xs: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    rotation: tuple[Tensor, Tensor],
+    bias_B1TS: Tensor,
+    before: tuple[Tensor, Tensor] | None,
+) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+    """One layer of every stack: what it makes of each stack's tokens, and the new keys and values."""
+    normed = [layer.attention_norm(x, c) for layer, x, c in zip(layers, xs, given, strict=True)]
+    parts = [layer.project(x) for layer, (x, _) in zip(layers, normed, strict=True)]
+    q, k, v = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+    q, k = _rotate(q, rotation), _rotate(k, rotation)
+    keys_values = (k, v)
+    if before is not None:
+        k, v = (torch.cat([old, new], dim=1) for old, new in zip(before, (k, v), strict=True))
+    mixed = _attention(q, k, v, bias_B1TS).split([x.shape[1] for x in xs], dim=1)
+    out = []
+    for layer, x, (_, gate), part, condition in zip(layers, xs, normed, mixed, given, strict=True):
+        x = _residual(x, layer.out(part), gate)
+        seen, gate = layer.mlp_norm(x, condition)
+        out.append(_residual(x, layer.mlp(seen), gate))
+    return out, keys_values
 
 
 def blocks(starts_BT: Tensor, there_BT: Tensor) -> Tensor:

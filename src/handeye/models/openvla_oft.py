@@ -15,7 +15,7 @@ Shape letters as in openvla.py; N is the number of slots.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -108,6 +108,12 @@ class Model(nn.Module):
     looks_ahead: ClassVar[bool] = True
     """Whether a token sees those behind it."""
 
+    types: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16, torch.float16, torch.float32)
+    """What `compute_in` takes."""
+
+    quantisable: ClassVar[str] = "language_model.model.layers."
+    """Where the names of modules begin whose Linear layers may be rounded to 8 or 4 bits."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -128,6 +134,11 @@ class Model(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""
         initialise(self, generator)
+
+    def compute_in(self, dtype: Dtype) -> None:
+        """Convert every weight."""
+        self.config = replace(self.config, dtype=dtype)
+        finish(self, dtype)
 
     def attend_with(self, backend: Backend) -> None:
         """Which attention Llama computes with: one of `attentions`, which give the same answers up to rounding."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,14 @@ class Model(nn.Module):
             self.action_time_mlp_in, self.action_time_mlp_out = nn.Linear(2 * D, D), nn.Linear(D, D)
         set_precision(self, config.dtype)
 
+    types: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.bfloat16)
+    """What `compute_in` takes. Not float16: openpi never computes in it."""
+
+    def compute_in(self, dtype: Dtype) -> None:
+        """Convert the weights, but for norms and what touches actions."""
+        self.config = replace(self.config, dtype=dtype)
+        set_precision(self, dtype)
+
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""
         initialise(self, generator)
@@ -164,7 +172,7 @@ class Model(nn.Module):
         self, batch: Mapping[str, Tensor], *, noise_BTA: Tensor | None = None, time_B: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the velocity over all steps and all 32 dimensions, padding and steps past an episode's
-        end included, as openpi trains. Noise and times are drawn from torch's generator unless given."""
+        end included, as openpi trains. Noise and time are each sample's own, from `seed` (B,), unless they are given."""
         per_step_BT = self.loss_per_step(batch, noise_BTA=noise_BTA, time_B=time_B)
         return per_step_BT.mean(), {}
 
@@ -174,9 +182,10 @@ class Model(nn.Module):
         """(B, T)."""
         actions_BTA = batch["actions"]
         if noise_BTA is None:
-            noise_BTA = torch.randn_like(actions_BTA)
+            noise_BTA = self.noise(batch["seed"]).to(actions_BTA.device)
         if time_B is None:
-            uniform_B = torch.rand(len(actions_BTA), device=actions_BTA.device)
+            drawn = [torch.rand((), generator=torch.Generator().manual_seed(s ^ 1)) for s in batch["seed"].tolist()]
+            uniform_B = torch.stack(drawn).to(actions_BTA.device)
             time_B = uniform_B ** (1 / BETA) * (1 - LEAST_TIME) + LEAST_TIME  # Beta(a, 1) is u^(1/a)
         time_B11 = time_B[:, None, None]
         noisy_BTA = time_B11 * noise_BTA + (1 - time_B11) * actions_BTA

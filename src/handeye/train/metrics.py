@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from handeye.records import append_line, read_lines, write_bytes
+from handeye.train.trackers import Send, numbers
 
 FILE = "metrics.jsonl"
 TIMES = ("seconds",)
@@ -22,6 +24,10 @@ class Metrics:
     before: float = 0.0
     """Seconds spent before this process took over."""
 
+    trackers: Sequence[Send] = ()
+    silent: bool = False
+    """In all processes but the first."""
+
     _started: float = field(default_factory=time.perf_counter, init=False)
 
     @property
@@ -29,7 +35,11 @@ class Metrics:
         return self.before + time.perf_counter() - self._started
 
     def log(self, kind: str, step: int, **values: object) -> None:
+        if self.silent:
+            return
         append_line(self.folder / FILE, {"kind": kind, "step": step, **values, "seconds": round(self.seconds, 3)})
+        for send in self.trackers:
+            send(kind, step, numbers(values))
 
 
 def rewind(folder: Path, step: int) -> None:

@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from handeye.train.config import OptimizerConfig
+from handeye.train.parallel import local
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
     """Embeddings are looked up, not multiplied: decaying rows that a batch did not touch would only forget words."""
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in looked_up]
-    others = [p for p in trained if p.ndim < 2 or id(p) in looked_up]
+    parameters = list(trained(model).values())
+    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in looked_up]
+    others = [p for p in parameters if p.ndim < 2 or id(p) in looked_up]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
-    """Of optimizer step 1 to `steps`. Warm-up multiplies the cosine, so neither cancels the other."""
+    """Of optimizer step 1 to `steps`. Warm-up multiplies the schedule, so neither cancels the other."""
     warm = min(1.0, step / max(1, config.warmup))
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+    done = (step - 1) / steps
+    match config.schedule:
+        case "cosine":
+            left = 0.5 * (1 + math.cos(math.pi * done))
+        case "linear":
+            left = 1 - done
+        case "constant":
+            left = 1.0
+        case "step":
+            left = 1.0 if step < config.decay_at else 0.0
+    return config.learning_rate * warm * (config.end_fraction + (1 - config.end_fraction) * left)
 
 
 class Ema:
-    """An exponential average of a model's weights: steadier than the weights of any one step."""
+    """An exponential average of the weights that are trained: steadier than those of any one step."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
+        self.parameters = trained(model)
+        self.average: dict[str, Tensor] = {}
+        """By name; what of it is in this process. Empty where there is none: the weights stand for themselves."""
+
+        if decay:
+            self.average = {name: local(parameter.detach()).clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """At the start only about the last tenth of the steps is remembered (the `num_updates` rule of TensorFlow's
         ExponentialMovingAverage)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        if self.average:
+            decay = min(self.decay, (1 + step) / (10 + step))
+            now = [local(self.parameters[name].detach()) for name in self.average]
+            torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights."""
+        kept = {name: local(self.parameters[name].detach()).clone() for name in self.average}
+        self._set(self.average)
+        try:
+            yield
+        finally:
+            self._set(kept)
+
+    @torch.no_grad()
+    def _set(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            local(self.parameters[name].detach()).copy_(value)

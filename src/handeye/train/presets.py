@@ -1,18 +1,40 @@
-"""Complete training configurations, one function for each run we stand behind. Imports nothing heavy."""
+"""Complete training configurations by name, one for each run we stand behind. Imports nothing heavy.
+
+`*_libero_*` repeat published recipes, each constant with its source. `*_small_*` are the same code a thousand times
+smaller, trained from nothing: they show that everything fits together, and say nothing about the published models.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from handeye.train.config import ImageConfig, OptimizerConfig, TrainConfig
+from handeye.train.config import OptimizerConfig, TrainConfig
+from handeye.train.families.config import ImageConfig, OftConfig, OpenpiConfig, OpenvlaConfig, TinyConfig
+from handeye.train.vqa_presets import PRESETS_VQA
+
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+
+OPENVLA_7B = Path("checkpoints/openvla-7b")
+PI0_BASE, PI05_BASE = Path("checkpoints/pi0_base"), Path("checkpoints/pi05_base")
+PI05_XVR = Path("checkpoints/pi05_xvr")
+"""Where presets look for what they start from; --start-from names another place."""
 
 
-def tiny_tabletop() -> TrainConfig:
-    """`tiny` on the built-in tabletop suite: minutes on two CPU cores."""
-    return TrainConfig(
+@dataclass(frozen=True)
+class Preset:
+    about: str
+    make: Callable[[], TrainConfig]
+
+
+# ---- tiny ------------------------------------------------------------------------------------------------------------
+
+
+def tiny_tabletop() -> TinyConfig:
+    return TinyConfig(
         data=Path("demos/tabletop"),
         out=Path("runs/tiny_tabletop"),
         steps=2500,
@@ -21,34 +43,217 @@ def tiny_tabletop() -> TrainConfig:
     )
 
 
-def tiny_libero_spatial() -> TrainConfig:
-    """`tiny` on the ten tasks of LIBERO-Spatial: under an hour on two CPU cores."""
-    return TrainConfig(
-        data=Path("demos/libero_spatial"),
-        out=Path("runs/tiny_libero_spatial"),
+def tiny_libero(suite: str) -> TinyConfig:
+    return TinyConfig(
+        data=Path("demos") / suite,
+        out=Path(f"runs/tiny_{suite}"),
         steps=15_000,
         optimizer=OptimizerConfig(learning_rate=2e-3, warmup=300),
     )
 
 
-def tiny_libero_object() -> TrainConfig:
-    """`tiny` on LIBERO-Object."""
-    return replace(tiny_libero_spatial(), data=Path("demos/libero_object"), out=Path("runs/tiny_libero_object"))
+# ---- OpenVLA and OpenVLA-OFT -----------------------------------------------------------------------------------------
+
+OPENVLA_STEPS = {"libero_spatial": 50_000, "libero_object": 50_000, "libero_goal": 60_000, "libero_10": 80_000}
+"""openvla issue 112, quoting the model cards."""
+
+OFT_STEPS = {"libero_spatial": 150_000, "libero_object": 150_000, "libero_goal": 50_000, "libero_10": 150_000}
+"""The published checkpoints' steps (openvla-oft experiments/robot/openvla_utils.py:415-421)."""
+
+ADAMW = OptimizerConfig(
+    learning_rate=5e-4, warmup=0, schedule="constant", betas=(0.9, 0.999), weight_decay=0.01, clip=None, ema=0.0
+)
+"""torch's own AdamW at a constant rate, nothing clipped, nothing averaged (openvla vla-scripts/finetune.py:187-189)."""
 
 
-def tiny_libero_goal() -> TrainConfig:
-    """`tiny` on LIBERO-Goal."""
-    return replace(tiny_libero_spatial(), data=Path("demos/libero_goal"), out=Path("runs/tiny_libero_goal"))
+def openvla_libero(suite: str) -> OpenvlaConfig:
+    return OpenvlaConfig(
+        data=Path("data") / f"{suite}_no_noops",
+        out=Path(f"runs/openvla_{suite}"),
+        start_from=OPENVLA_7B,
+        steps=OPENVLA_STEPS[suite],
+        batch=128,  # 8 GPUs of 16 (openvla issue 112)
+        chunk=1,
+        optimizer=ADAMW,
+        lora_rank=32,  # vla-scripts/finetune.py:100
+        precision="bf16",
+        checkpointing=True,
+        held_out=0.05,  # rlds/dataset.py:234-237
+        save_every=5000,
+        validate_every=5000,
+        merge_saves=False,
+        device="cuda",
+    )
 
 
-def tiny_libero_10() -> TrainConfig:
-    """`tiny` on the ten long tasks, LIBERO-10."""
-    return replace(tiny_libero_spatial(), data=Path("demos/libero_10"), out=Path("runs/tiny_libero_10"))
+def oft_libero(suite: str, head: Literal["l1", "diffusion"] = "l1", film: bool = False) -> OftConfig:
+    kind = "_film" if film else "_diffusion" if head == "diffusion" else ""
+    return OftConfig(
+        data=Path("data") / f"{suite}_no_noops",
+        out=Path(f"runs/oft{kind}_{suite}"),
+        start_from=OPENVLA_7B,
+        steps=OFT_STEPS[suite],
+        batch=64,  # 8 GPUs of 8 (openvla-oft LIBERO.md)
+        chunk=8,
+        chunk_ends="drop",  # rlds/traj_transforms.py:25-55
+        head=head,
+        film=film,
+        # vla-scripts/finetune.py:68-120; the rate falls to a tenth after 100,000 steps
+        optimizer=replace(ADAMW, schedule="step", decay_at=100_000, end_fraction=0.1),
+        lora_rank=32,
+        precision="bf16",
+        checkpointing=True,
+        held_out=0.02,
+        save_every=10_000,
+        validate_every=10_000,
+        merge_saves=False,
+        device="cuda",
+    )
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    preset.__name__: preset
-    for preset in (tiny_tabletop, tiny_libero_spatial, tiny_libero_object, tiny_libero_goal, tiny_libero_10)
+SMALL = OptimizerConfig(learning_rate=1e-3, warmup=200, ema=0.998)
+
+
+def openvla_small_tabletop() -> OpenvlaConfig:
+    return OpenvlaConfig(
+        data=Path("demos/tabletop"),
+        out=Path("runs/openvla_small_tabletop"),
+        sizes="small",
+        steps=4000,
+        batch=32,
+        chunk=1,
+        stored_as="raw",
+        optimizer=SMALL,
+    )
+
+
+def oft_small_tabletop() -> OftConfig:
+    return OftConfig(
+        data=Path("demos/tabletop"),
+        out=Path("runs/oft_small_tabletop"),
+        sizes="small",
+        steps=4000,
+        batch=32,
+        stored_as="raw",
+        optimizer=SMALL,
+    )
+
+
+# ---- pi0 and pi0.5 ---------------------------------------------------------------------------------------------------
+
+
+def pi0_libero() -> OpenpiConfig:
+    return OpenpiConfig(
+        kind="pi0",
+        data=Path("data/libero"),
+        out=Path("runs/pi0_libero"),
+        start_from=PI0_BASE,
+        # openpi training/config.py, pi0_libero and the defaults of TrainConfig and CosineDecaySchedule
+        steps=30_000,
+        batch=32,
+        chunk=50,
+        chunk_ends="repeat",
+        optimizer=OptimizerConfig(
+            learning_rate=2.5e-5,
+            warmup=1000,
+            end_fraction=0.1,
+            betas=(0.9, 0.95),
+            weight_decay=1e-10,
+            clip=1.0,
+            ema=0.99,
+        ),
+        precision="bf16",
+        checkpointing=True,
+        held_out=0.01,
+        save_every=1000,
+        validate_every=1000,
+        device="cuda",
+        seed=42,
+    )
+
+
+def pi05_libero() -> OpenpiConfig:
+    return replace(
+        pi0_libero(),
+        kind="pi05",
+        out=Path("runs/pi05_libero"),
+        start_from=PI05_BASE,
+        batch=256,
+        chunk=10,
+        # Warm-up of 10,000 steps to 5e-5, where it stays: peak and end are equal (openpi training/config.py:743-763).
+        optimizer=replace(pi0_libero().optimizer, learning_rate=5e-5, warmup=10_000, schedule="constant", ema=0.999),
+    )
+
+
+def pi05_xvr_libero() -> OpenpiConfig:
+    return replace(pi05_libero(), out=Path("runs/pi05_xvr_libero"), start_from=PI05_XVR)
+
+
+def pi0_libero_lora() -> OpenpiConfig:
+    return replace(_low_memory(pi0_libero()), out=Path("runs/pi0_libero_lora"))
+
+
+def pi05_libero_lora() -> OpenpiConfig:
+    return replace(_low_memory(pi05_libero()), out=Path("runs/pi05_libero_lora"))
+
+
+def _low_memory(config: OpenpiConfig) -> OpenpiConfig:
+    """Rank 16 in PaliGemma (openpi adds 32 in the expert), no average (pi0_libero_low_mem_finetune)."""
+    return replace(
+        config,
+        batch=32,
+        lora_rank=16,
+        lora_alpha=16,
+        optimizer=replace(config.optimizer, ema=0.0),
+        merge_saves=False,
+    )
+
+
+def pi05_small_tabletop() -> OpenpiConfig:
+    return OpenpiConfig(
+        data=Path("demos/tabletop"),
+        out=Path("runs/pi05_small_tabletop"),
+        sizes="small",
+        steps=4000,
+        batch=32,
+        chunk=8,
+        optimizer=SMALL,
+    )
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------
+
+NAMES = dict(zip(SUITES, ("LIBERO-Spatial", "LIBERO-Object", "LIBERO-Goal", "LIBERO-10"), strict=True))
+
+PRESETS: dict[str, Preset] = {
+    "tiny_tabletop": Preset("`tiny` on the built-in tabletop suite: minutes on two CPU cores.", tiny_tabletop),
+    **{
+        f"tiny_{suite}": Preset(f"`tiny` on {name}: under an hour on two CPU cores.", partial(tiny_libero, suite))
+        for suite, name in NAMES.items()
+    },
+    **{
+        f"openvla_{suite}": Preset(f"OpenVLA on {name}, LoRA of rank 32.", partial(openvla_libero, suite))
+        for suite, name in NAMES.items()
+    },
+    **{
+        f"oft{kind}_{suite}": Preset(
+            f"OpenVLA-OFT{with_} on {name}, LoRA of rank 32.", partial(oft_libero, suite, *how)
+        )
+        for kind, with_, how in (
+            ("", "", ()),
+            ("_diffusion", " with a diffusion head", ("diffusion",)),
+            ("_film", " with FiLM", ("l1", True)),
+        )
+        for suite, name in NAMES.items()
+    },
+    "openvla_small_tabletop": Preset("OpenVLA, reduced, on the tabletop suite, from nothing.", openvla_small_tabletop),
+    "oft_small_tabletop": Preset("OpenVLA-OFT, reduced, on the tabletop suite, from nothing.", oft_small_tabletop),
+    "pi0_libero": Preset("pi0 on LIBERO's four suites, every weight.", pi0_libero),
+    "pi05_libero": Preset("pi0.5 on LIBERO's four suites, every weight.", pi05_libero),
+    "pi05_xvr_libero": Preset("The same from a base whose reader was tuned on XVR.", pi05_xvr_libero),
+    "pi0_libero_lora": Preset("pi0 with adapters, for one GPU.", pi0_libero_lora),
+    "pi05_libero_lora": Preset("pi0.5 with adapters, for one GPU.", pi05_libero_lora),
+    "pi05_small_tabletop": Preset("pi0.5, reduced, on the tabletop suite, from nothing.", pi05_small_tabletop),
 }
 
 
@@ -57,7 +262,8 @@ def choice() -> Any:
     import tyro
 
     presets = tyro.extras.subcommand_type_from_defaults(
-        {name: preset() for name, preset in PRESETS.items()},
-        descriptions={name: preset.__doc__ or "" for name, preset in PRESETS.items()},
+        {name: preset.make() for name, preset in PRESETS.items()} | {n: make() for n, make in PRESETS_VQA.items()},
+        descriptions={name: preset.about for name, preset in PRESETS.items()}
+        | {name: make.__doc__ or "" for name, make in PRESETS_VQA.items()},
     )
     return Annotated[presets, tyro.conf.arg(name="")]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from handeye.checkpoints import manifest as manifests
-from handeye.checkpoints.load import family, model_config
 from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.save import save as save_checkpoint
 from handeye.console import say
@@ -21,141 +24,181 @@ from handeye.conventions.spec import Specs
 from handeye.data.loading.batches import Batches
 from handeye.data.loading.demonstrations import Demonstrations
 from handeye.data.loading.samples import Samples
-from handeye.data.pipeline.pipeline import Pipeline, standard_pipeline
-from handeye.data.pipeline.steps import Augment, JitterColours, ShiftImages
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.records import provenance, write_json
-from handeye.train import state
+from handeye.train import lora, state
 from handeye.train.config import TrainConfig
-from handeye.train.loop import train
+from handeye.train.families.begin import Begin, begin
+from handeye.train.loop import computing, train
 from handeye.train.metrics import Metrics, rewind
-from handeye.train.optimizer import Ema, adamw
+from handeye.train.optimizer import Ema, adamw, trained
+from handeye.train.parallel import Shared, World, joined, whole
 from handeye.train.state import Training
-from handeye.train.validate import blind, validate
+from handeye.train.trackers import open_trackers
+from handeye.train.validate import Answers, blind, validate
 
 
 def run(config: TrainConfig) -> Path:
-    """Returns the run's folder; the checkpoint to use is its `final`."""
-    with state.claim(config.out, config):
+    """Returns the run's folder; the checkpoint to use is its `final`. Under `torchrun` all processes come here."""
+    with ExitStack() as stack:
+        world, device = stack.enter_context(joined(config.device))
+        if world.first:
+            stack.enter_context(state.claim(config.out, config))
+        world.wait()
         if (config.out / "final" / manifests.FILE).exists():
-            say(f"{config.out} is finished: nothing to do. Its checkpoint is {config.out / 'final'}")
+            if world.first:
+                say(f"{config.out} is finished: nothing to do. Its checkpoint is {config.out / 'final'}")
             return config.out
         _prepare_torch(config)
-        demos = Demonstrations(config.data)
-        data = {"episodes": len(demos), "digest": demos.digest(), "prompts": sorted({e.prompt for e in demos.episodes})}
-        state.require_same_data(config.out, data)
-        seen, held_out = demos.split(config.held_out, config.seed)
-        if held_out is None:
-            raise UserError("No demonstration was held out.", fix="use a --held-out above 0")
-        statistics = seen.statistics()
-        pipeline = make_pipeline(config, demos.specs, statistics)
-        share = config.loader_workers > 0
-        keep = partial(Samples, frames=config.frames, memory_gb=config.memory_gb, cache=config.cache)
-        samples = keep(seen, pipeline, config.chunk, ends=config.chunk_ends, share=share)
-        unseen = keep(held_out, pipeline, config.chunk)
+        _train(config, world, device)
+    return config.out
 
-        model = make_model(config, demos.specs)
-        training = Training(
-            model=model,
-            ema=Ema(model, config.optimizer.ema),
-            optimizer=adamw(model, config.optimizer),
-            batches=Batches(samples, config.batch, config.seed, workers=config.loader_workers),
-        )
-        manifest = make_manifest(config, model, demos.specs, pipeline, statistics, data)
+
+def _train(config: TrainConfig, world: World, device: str) -> None:
+    demos = Demonstrations(config.data)
+    data = {"episodes": len(demos), "digest": demos.digest(), "prompts": sorted({e.prompt for e in demos.episodes})}
+    state.require_same_data(config.out, data)
+    seen, held_out = demos.split(config.held_out, config.seed)
+    if held_out is None:
+        raise UserError("No demonstration was held out.", fix="use a --held-out above 0")
+    statistics = seen.statistics()
+    begun = begin(config, demos.specs, statistics)
+    targets = lora.chosen(begun.model, begun.targets, config) if config.lora_rank else []
+    model = prepare(config, begun, targets, device)
+    share = config.loader_workers > 0
+    keep = partial(Samples, frames=config.frames, memory_gb=config.memory_gb, cache=config.cache)
+    samples = keep(seen, begun.pipeline, config.chunk, ends=config.chunk_ends, share=share)
+    unseen = keep(held_out, begun.pipeline, config.chunk)
+
+    shared = Shared(model, world, config.sharing, begun.blocks)
+    training = Training(
+        model=model,
+        ema=Ema(model, config.optimizer.ema),
+        optimizer=adamw(model, config.optimizer),
+        batches=Batches(
+            samples, config.batch, config.seed, rank=world.rank, ranks=world.ranks, workers=config.loader_workers
+        ),
+        world=world,
+    )
+    manifest = make_manifest(config, begun, demos.specs, statistics, data)
+    if world.first:
         state.sign(config.out, config, data)
         write_json(config.out / "provenance.json", manifest.provenance)
-        state.restore(config.out, training)
+    world.wait()
+    state.restore(config.out, training)
+    if world.first:
         rewind(config.out, training.step)
-        metrics = Metrics(config.out, before=training.seconds)
-        say(_summary(config, model, seen, held_out, training.step))
+        say(_summary(config, model, seen, held_out, training.step, world))
+    trackers = open_trackers(config.track, config.out, state.to_json(config)) if world.first else []
+    metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
+    weights = partial(checkpoint_weights, training, begun, config)
 
-        def save(step: int) -> None:
-            training.step, training.seconds = step, metrics.seconds
-            state.save(config.out, training, replace(manifest, step=step), keep=config.keep)
+    def save(step: int, validation: dict[str, Any]) -> None:
+        training.step, training.seconds = step, metrics.seconds
+        if config.keep_best and validation and (not training.best or validation["arm_l1"] < training.best["arm_l1"]):
+            training.best = {"step": step, "arm_l1": validation["arm_l1"]}
+        now = replace(manifest, step=step)
+        state.save(config.out, training, now, keep=config.keep, weights=weights if config.merge_saves else None)
 
-        with training.batches:
-            train(
-                config,
-                start=training.step,
-                model=model,
-                ema=training.ema,
-                optimizer=training.optimizer,
-                next_batch=training.batches.next,
-                metrics=metrics,
-                validate=partial(
-                    validate, samples=unseen, constant=blind(samples), examples=config.validation_examples,
-                    batch=config.batch, device=config.device, spec=demos.specs.action,
-                ),
-                save=save,
+    def judge(answers: Answers) -> dict[str, Any]:
+        with computing(config, device):
+            return validate(
+                answers, samples=unseen, constant=constant, examples=config.validation_examples,
+                batch=max(1, config.batch // config.accumulate // world.ranks), device=device, spec=demos.specs.action,
             )  # fmt: skip
-        final = config.out / "final"
-        save_checkpoint(final, replace(manifest, step=config.steps), training.ema.model.state_dict())
-        say(f"trained in {metrics.seconds / 60:.1f} minutes: {final}")
-        return config.out
+
+    constant = blind(samples)
+    with training.batches:
+        train(
+            config,
+            start=training.step,
+            shared=shared,
+            ema=training.ema,
+            optimizer=training.optimizer,
+            next_batch=training.batches.next,
+            weight=begun.weight,
+            metrics=metrics,
+            validate=judge,
+            save=save,
+            named=partial(_named, samples),
+            device=device,
+        )
+    final = weights()
+    if world.first:
+        save_checkpoint(config.out / "final", replace(manifest, step=config.steps), final)
+        if config.lora_rank:
+            with training.ema.applied():
+                lora.save(config.out / "adapter", _all_tensors(model), targets, config)
+        say(f"trained in {metrics.seconds / 60:.1f} minutes: {config.out / 'final'}")
+    world.wait()
 
 
-def make_pipeline(config: TrainConfig, specs: Specs, statistics: Statistics) -> Pipeline:
-    images = config.images
-    augment: list[Augment] = [ShiftImages(images.shift)] if images.shift else []
-    if images.brightness or images.contrast or images.colour:
-        augment.append(JitterColours(images.brightness, images.contrast, images.colour))
-    return standard_pipeline(
-        specs,
-        statistics,
-        image_size=images.image_size,
-        prompt_length=config.prompt_length,
-        method=images.resize,
-        proprio=config.normalize_proprio,
-        action=config.normalize_actions,
-        augment=tuple(augment),
-    )
+# ---- the model -------------------------------------------------------------------------------------------------------
 
 
-def make_model(config: TrainConfig, specs: Specs) -> nn.Module:
-    """Built from the data's own widths, initialised from the run's seed alone."""
-    module = family(config.family)
-    given: dict[str, Any] = {
-        "cameras": specs.image.cameras,
-        "image_size": config.images.image_size,
-        "proprio_width": specs.proprio.width,
-        "action_width": specs.action.width,
-        "chunk": config.chunk,
-    }
-    if taken := sorted(given.keys() & config.model.keys()):
-        raise UserError(f"--model {taken[0]} cannot be set.", why="the data decides it", fix="leave it out")
-    with torch.device("meta"):
-        model: nn.Module = module.Model(model_config(module, {**config.model, **given}))
-    model.to_empty(device=config.device)
-    model.initialise(torch.Generator(config.device).manual_seed(config.seed))  # type: ignore[operator]
-    # Convolutions are up to twice as fast that way.
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def prepare(config: TrainConfig, begun: Begin, targets: list[str], device: str) -> nn.Module:
+    """On its device, with adapters, and only that trained which should be."""
+    model = begun.model
+    if targets:
+        lora.add(model, targets, config)
+    for name, parameter in model.named_parameters():
+        plain = name.replace(".base_layer.", ".")
+        learns = ".lora_" in name or not config.lora_rank or begun.whole(plain)
+        parameter.requires_grad_(learns and not begun.frozen(plain))
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    if config.checkpointing:
+        _recompute(model, begun)
+    return model.to(device)
+
+
+def _recompute(model: nn.Module, begun: Begin) -> None:
+    for block in begun.blocks:
+        if any(True for _ in block.children()):  # a single product is nothing to save
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    for module in model.modules():
+        if hasattr(module, "recompute"):
+            module.recompute = True  # type: ignore[assignment]
+
+
+def checkpoint_weights(training: Training, begun: Begin, config: TrainConfig) -> dict[str, Tensor]:
+    """Averaged, merged, in the types of the checkpoint, on the CPU. Every process must ask."""
+    with training.ema.applied():
+        tensors = _all_tensors(training.model)
+        merged = lora.merge(tensors, config)
+        return {name: tensor.to(begun.saved_as(name)) for name, tensor in merged.items()}
+
+
+def _all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: whole(tensor.detach()).cpu() for name, tensor in model.state_dict().items()}
 
 
 def make_manifest(
-    config: TrainConfig,
-    model: nn.Module,
-    specs: Specs,
-    pipeline: Pipeline,
-    statistics: Statistics,
-    data: dict[str, Any],
+    config: TrainConfig, begun: Begin, specs: Specs, statistics: Statistics, data: Mapping[str, Any]
 ) -> Manifest:
+    cameras = getattr(begun.config, "cameras", specs.image.cameras)
+    known = tuple(name for name in cameras if name in specs.image.cameras)
     return Manifest(
         family=config.family,
-        config=to_plain(model.config),
+        config=to_plain(begun.config),
         files={},
         tensors=0,
-        specs=specs,
-        pipeline=pipeline,
+        specs=replace(specs, image=specs.image.only(known, here="The data")),
+        pipeline=begun.pipeline,
         statistics=statistics,
-        merged=False,
+        merged=config.lora_rank > 0,
         step=0,
         provenance={
             **provenance(),
             "training": state.to_json(config),
-            "data": data,
+            "data": dict(data),
+            **({"base": dict(begun.base)} if begun.base else {}),
         },
     )
+
+
+# ---- around it -------------------------------------------------------------------------------------------------------
 
 
 def _prepare_torch(config: TrainConfig) -> None:
@@ -164,13 +207,25 @@ def _prepare_torch(config: TrainConfig) -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def _summary(config: TrainConfig, model: nn.Module, seen: Demonstrations, held_out: Demonstrations, step: int) -> str:
-    parameters = sum(p.numel() for p in model.parameters())
+def _named(samples: Samples, numbers: np.ndarray) -> str:
+    """Episodes and steps of these samples."""
+    episodes, rows = samples.index.find(numbers)
+    told = [f"{samples.demos.episodes[e].id} step {row}" for e, row in zip(episodes[:8], rows[:8], strict=True)]
+    return ", ".join(told) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+
+
+def _summary(
+    config: TrainConfig, model: nn.Module, seen: Demonstrations, held_out: Demonstrations, step: int, world: World
+) -> str:
+    everything = sum(p.numel() for p in model.parameters())
+    learning = sum(p.numel() for p in trained(model).values())
+    some = f" ({learning / 1e6:.2f} M of them learn)" if learning < everything else ""
     steps = sum(ref.length for ref in seen.episodes)
     tasks = len({ref.task for ref in seen.episodes})
+    where = f"{world.ranks} processes ({config.sharing}) on {config.device}" if world.ranks > 1 else config.device
     return "\n".join(
         [
-            f"{config.family}: {parameters / 1e6:.2f} M parameters, float32 on {config.device}",
+            f"{config.family}: {everything / 1e6:.2f} M parameters{some}, {config.precision} on {where}",
             f"{len(seen)} demonstrations of {tasks} tasks, {steps} steps; {len(held_out)} more held out",
             f"{config.steps} optimizer steps of {config.batch}"
             + (f"; going on after step {step}" if step else "")

@@ -5,7 +5,9 @@ runs/NAME/
 ├── data.json             which demonstrations, by digest
 ├── provenance.json       versions, machine, command
 ├── metrics.jsonl
-├── checkpoints/step-N/   a checkpoint like any other, and training/ (weights before averaging, optimizer, position)
+├── checkpoints/step-N/   a checkpoint like any other (but see --no-merge-saves), and training/: the weights that are
+│                         trained, before and after averaging, the optimizer, the position in the data
+├── best.json             with --keep-best: which of them it is
 └── final/                the checkpoint to use; it is there when the run is finished
 """
 
@@ -14,9 +16,9 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +29,21 @@ from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.load import check_keys
 from handeye.checkpoints.manifest import File, Manifest, describe, verify
-from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
+from handeye.checkpoints.save import fill, whole_folder, write_tensors
 from handeye.console import warn
 from handeye.data.loading.batches import Batches
 from handeye.errors import UserError
 from handeye.records import read_json, write_json
 from handeye.train.config import TrainConfig
 from handeye.train.optimizer import Ema
+from handeye.train.parallel import World, as_part_of, put, whole
 
 STATE = "state.safetensors"
-WITHOUT_CONSEQUENCE = {"out", "data", "keep", "frames", "memory_gb", "cache", "loader_workers"}
+BEST = "best.json"
+WITHOUT_CONSEQUENCE = {
+    *("out", "data", "keep", "keep_best", "merge_saves", "track"),
+    *("frames", "memory_gb", "cache", "loader_workers"),
+}
 """Fields that do not change the result. `data` is compared by its content."""
 
 
@@ -48,28 +55,49 @@ class Training:
     ema: Ema
     optimizer: torch.optim.Optimizer
     batches: Batches
+    world: World = field(default_factory=World)
     step: int = 0
     seconds: float = 0.0
+    best: dict[str, Any] | None = None
+    """{step, arm_l1} of the best validation that was saved."""
 
 
 # ---- saves -----------------------------------------------------------------------------------------------------------
 
 
-def save(run: Path, training: Training, manifest: Manifest, *, keep: int) -> None:
-    """The new one is whole before an old one goes."""
-    with whole_folder(run / "checkpoints" / f"step-{training.step}") as part:
-        (part / "training").mkdir()
-        write_tensors(part / "training" / STATE, _tensors(training))
-        state = {
-            "step": training.step,
-            "seconds": training.seconds,
-            "batches": training.batches.state(),
-            "file": asdict(describe(part / "training", [STATE])[STATE]),
-        }
-        write_json(part / "training" / "state.json", state)
-        fill(part, manifest, training.ema.model.state_dict())
-    for old in saves(run)[keep:]:
-        shutil.rmtree(old)
+def save(
+    run: Path,
+    training: Training,
+    manifest: Manifest,
+    *,
+    keep: int,
+    weights: Callable[[], Mapping[str, Tensor]] | None,
+) -> None:
+    """The new one is whole before an old one goes. `weights`: of the checkpoint that lies beside the training's state;
+    None: there is none. Every process must come here, for each may have a part of the tensors; the first one writes."""
+    tensors = _tensors(training)
+    content = weights() if weights is not None else None
+    if training.world.first:
+        with whole_folder(run / "checkpoints" / f"step-{training.step}") as part:
+            (part / "training").mkdir()
+            write_tensors(part / "training" / STATE, tensors)
+            state = {
+                "step": training.step,
+                "seconds": training.seconds,
+                "batches": training.batches.state(),
+                "best": training.best,
+                "checkpoint": content is not None,
+                "file": asdict(describe(part / "training", [STATE])[STATE]),
+            }
+            write_json(part / "training" / "state.json", state)
+            if content is not None:
+                fill(part, manifest, content)
+        if training.best:
+            write_json(run / BEST, training.best)
+        for old in saves(run)[keep:]:
+            if not training.best or old.name != f"step-{training.best['step']}":
+                shutil.rmtree(old)
+    training.world.wait()
 
 
 def saves(run: Path) -> list[Path]:
@@ -84,43 +112,57 @@ def restore(run: Path, training: Training) -> None:
         try:
             state = read_json(folder / "training" / "state.json", what="a save to go on from")
             verify(folder / "training", {STATE: File(**state["file"])})
-            verify(folder, manifests.read(folder).files)
+            if state["checkpoint"]:
+                verify(folder, manifests.read(folder).files)
         except (UserError, KeyError, TypeError) as error:
-            warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
+            if training.world.first:
+                warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
             continue
-        _restore(
-            training, read_tensors([folder / "training" / STATE]), read_tensors([folder / WEIGHTS]), what=str(folder)
-        )
+        _restore(training, read_tensors([folder / "training" / STATE]), what=str(folder))
         training.batches.restore(state["batches"])
-        training.step, training.seconds = state["step"], state["seconds"]
+        training.step, training.seconds, training.best = state["step"], state["seconds"], state["best"]
         return
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
-    names = {id(p): name for name, p in training.model.named_parameters()}
-    tensors = {f"model/{name}": tensor for name, tensor in training.model.state_dict().items()}
+    """Of what is trained. Frozen weights are the base's, and are read from there again."""
+    parameters = training.ema.parameters
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    tensors = {f"model/{name}": whole(parameter.detach()) for name, parameter in parameters.items()}
+    for name, value in training.ema.average.items():
+        tensors[f"average/{name}"] = whole(as_part_of(parameters[name], value))
     for parameter, state in training.optimizer.state.items():
-        tensors |= {f"optimizer/{names[id(parameter)]}/{key}": tensor for key, tensor in state.items()}
+        tensors |= {f"optimizer/{names[id(parameter)]}/{key}": whole(tensor) for key, tensor in state.items()}
     return tensors
 
 
 @torch.no_grad()
-def _restore(training: Training, tensors: Mapping[str, Tensor], averaged: Mapping[str, Tensor], *, what: str) -> None:
+def _restore(training: Training, tensors: Mapping[str, Tensor], *, what: str) -> None:
     """Copied into what is there, so that memory layouts, which decide the order of sums, stay as they were."""
-    for target, source in (
-        (training.model, {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}),
-        (training.ema.model, averaged),
-    ):
-        wanted = {name: str(tuple(tensor.shape)) for name, tensor in target.state_dict().items()}
+    parameters = training.ema.parameters
+    for side, names in (("model", parameters), ("average", training.ema.average)):
+        source = {n.removeprefix(f"{side}/"): t for n, t in tensors.items() if n.startswith(f"{side}/")}
+        wanted = {name: str(tuple(parameters[name].shape)) for name in names}
         check_keys(wanted, {name: str(tuple(tensor.shape)) for name, tensor in source.items()}, what=what)
-        target.load_state_dict(dict(source))
-    for name, parameter in training.model.named_parameters():
+        for name, tensor in source.items():
+            if side == "model":
+                put(parameters[name].detach(), tensor)
+            else:
+                put(as_part_of(parameters[name], training.ema.average[name]), tensor)
+    for name, parameter in parameters.items():
         start = f"optimizer/{name}/"
         state = {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
-        training.optimizer.state[parameter] = {
-            key: torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
-            for key, tensor in state.items()
-        }
+        if state:  # a parameter that never had a gradient has none
+            training.optimizer.state[parameter] = {
+                key: _like(parameter, tensor) if tensor.shape == parameter.shape else tensor
+                for key, tensor in state.items()
+            }
+
+
+def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    made = torch.empty_like(parameter)
+    put(made, tensor)
+    return made
 
 
 # ---- the run's folder ------------------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ action, and its commoner sign.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32
-from torch import nn
+from torch import Tensor
 
 from handeye.conventions.spec import ActionSpec
 from handeye.data.loading.samples import Samples
@@ -21,6 +22,12 @@ from handeye.data.loading.samples import Samples
 STILL = 0.05
 """Of the action's range: below it a dimension counts as not moving. The limit that earlier LIBERO fine-tuning notebooks
 use for sign accuracy; without it a coin flip on noise drowns the figure."""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    def sample_actions(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """As every model does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +50,7 @@ def blind(samples: Samples) -> Blind:
 
 
 def validate(
-    model: nn.Module, samples: Samples, constant: Blind, *, examples: int, batch: int, device: str, spec: ActionSpec
+    model: Answers, samples: Samples, constant: Blind, *, examples: int, batch: int, device: str, spec: ActionSpec
 ) -> dict[str, Any]:
     """`model` answers as it would be served, decoding included; padded steps do not count."""
     chosen = np.linspace(0, len(samples) - 1, min(examples, len(samples))).round().astype(np.int64)
@@ -51,9 +58,11 @@ def validate(
     for start in range(0, len(chosen), batch):
         rows = chosen[start : start + batch]
         arrays = samples.pipeline.still(samples.batch(rows))
-        with torch.inference_mode():
+        arrays["seed"] = rows  # each sample's noise is the same in every validation
+        with torch.no_grad():
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-            actions = model.sample_actions(tensors).float().cpu().numpy()  # type: ignore[operator]
+            answered = model.sample_actions(tensors).cpu()
+        actions = (answered.float() if answered.is_floating_point() else answered).numpy()  # ids stay whole numbers
         predicted.append(samples.pipeline.decode(actions, samples.proprio(rows)))
         true.append(samples.pipeline.decode(arrays["actions"], samples.proprio(rows)))
         valid.append(arrays["valid"])

@@ -36,9 +36,12 @@ class Part:
 
 
 def make(samples: Samples, seed: int, part: Part) -> Batch:
-    """Augmented as the pipeline says."""
+    """Augmented as the pipeline says. Besides: `sample`, which ones they are, and `seed`, of each one's own noise in
+    models that draw some; both int64 (B,)."""
     rngs = [rng(seed, 1, *divmod(place, len(samples))) for place in part.places.tolist()]
-    return samples.pipeline.augment(samples.batch(part.numbers), rngs)
+    batch = samples.pipeline.augment(samples.batch(part.numbers), rngs)
+    noise = [int(rng(seed, 2, *divmod(place, len(samples))).integers(2**62)) for place in part.places.tolist()]
+    return {**batch, "sample": part.numbers.astype(np.int64), "seed": np.array(noise, np.int64)}
 
 
 class Batches:

@@ -1,0 +1,124 @@
+"""What a training run begins with. A family's module here turns a configuration and what is known of the data into it:
+
+begin(config, specs, statistics) -> Begin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from handeye.checkpoints.load import Checkpoint, check_keys
+from handeye.checkpoints.published import load
+from handeye.conventions.spec import Specs
+from handeye.data.pipeline.pipeline import Pipeline
+from handeye.data.statistics import Statistics
+from handeye.errors import UserError
+from handeye.policy.address import folder_and_options
+from handeye.records import sha256_json
+from handeye.train.config import TrainConfig
+
+FAMILIES = {
+    "TinyConfig": "handeye.train.families.tiny",
+    "OpenvlaConfig": "handeye.train.families.openvla",
+    "OftConfig": "handeye.train.families.openvla",
+    "OpenpiConfig": "handeye.train.families.openpi",
+}
+"""By the name of the configuration's class."""
+
+
+def samples(batch: Mapping[str, Tensor]) -> Tensor:
+    return torch.tensor(float(len(batch["actions"])))
+
+
+def valid_steps(batch: Mapping[str, Tensor]) -> Tensor:
+    return batch["valid"].sum().float().cpu()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begin:
+    """A model with its weights, in single precision unless its family says otherwise, and what training must know."""
+
+    model: nn.Module
+    config: Any
+    """The family's Config as the checkpoint will have it."""
+
+    pipeline: Pipeline
+
+    weight: Callable[[Mapping[str, Tensor]], Tensor] = valid_steps
+    """Over how many terms the loss of a batch is a mean: with it, parts of a batch add up to the whole."""
+
+    targets: Sequence[str] = ()
+    """Modules that get an adapter, where there are adapters."""
+
+    whole: Callable[[str], bool] = lambda name: False
+    """Parameters that are trained themselves, beside adapters: parts that the base does not have."""
+
+    frozen: Callable[[str], bool] = lambda name: False
+    """Parameters that are never trained."""
+
+    blocks: Sequence[nn.Module] = ()
+    """What is recomputed on the way back, and what FSDP gathers at once."""
+
+    saved_as: Callable[[str], torch.dtype] = lambda name: torch.float32
+    """The type of a weight in the checkpoint."""
+
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """What is recorded of the checkpoint that the run started from."""
+
+
+def begin(config: TrainConfig, specs: Specs, statistics: Statistics) -> Begin:
+    found: Begin = import_module(FAMILIES[type(config).__name__]).begin(config, specs, statistics)
+    return found
+
+
+def read_base(start_from: Path, *, options: Mapping[str, str] | None = None) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint to fine-tune, and what is recorded of it. A run's folder means its `final`."""
+    where, given = folder_and_options(str(start_from))
+    folder = Path(where)
+    if (folder / "final").is_dir():
+        folder = folder / "final"
+    checkpoint = load(folder, {**(options or {}), **given})
+    manifest = checkpoint.manifest
+    told = {"path": str(start_from), "family": manifest.family, "manifest": sha256_json(manifest.to_json())}
+    return checkpoint, told
+
+
+def require_family(found: str, known: Sequence[str], config: TrainConfig) -> None:
+    if found not in known:
+        raise UserError(
+            f"{config.start_from} is {found}.",
+            why=f"{config.family} is fine-tuned from {' or '.join(known)}",
+            fix="give a checkpoint of that family, or choose another preset",
+        )
+
+
+@torch.no_grad()
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, fresh: Sequence[str], seed: int, what: str) -> nn.Module:
+    """A model from `meta`: these tensors, copied and in its own types; parts named by `fresh` that the checkpoint lacks
+    are initialised from the seed. Anything else that does not fit is an error."""
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    check_keys({n: str(s) for n, s in wanted.items()}, {n: str(s) for n, s in found.items()}, what=what, fresh=fresh)
+    generator = torch.Generator().manual_seed(seed)
+    made = {
+        name: tensors[name].to(like.dtype, copy=True) if name in tensors else _fresh(name, like, generator)
+        for name, like in model.state_dict().items()
+    }
+    model.load_state_dict(made, assign=True)
+    return model
+
+
+def _fresh(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """As torch initialises a Linear, and as the reference's heads and FiLM start; norms as the identity."""
+    if like.ndim == 1:
+        return torch.ones_like(like, device="cpu") if name.endswith("weight") else torch.zeros_like(like, device="cpu")
+    bound = like[0].numel() ** -0.5
+    drawn = torch.empty(like.shape).uniform_(-bound, bound, generator=generator)
+    return drawn.to(like.dtype)
