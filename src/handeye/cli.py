@@ -256,7 +256,8 @@ def _evaluate(config: Any) -> object:
     from handeye.protocols.presets import protocol
     from handeye.serve.load import load
 
-    how = {"rows": config.rows, "replan": protocol(config.protocol).replan_steps}
+    how = {name: getattr(config, name) for name in ("rows", "attention", "precision")}
+    how["replan"] = protocol(config.protocol).replan_steps
     if config.ray is not None:
         from handeye.evaluate.on_cluster import on_cluster
 

@@ -25,7 +25,7 @@ MAY_USE = {
     "train": {"models", "data", "checkpoints", "compute"},
     "serve": {"data", "models", "checkpoints", "policy", "compute"},
     "policy": {"data"},  # `replay` reads demonstrations
-    "evaluate": {"distributed", "policy", "sim", "expert"},
+    "evaluate": {"distributed", "policy", "sim", "expert", "compute"},  # `compute`: the names of its flags
     "report": {"evaluate"},
 }
 NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}

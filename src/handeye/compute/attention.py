@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from handeye.compute.config import Attention as Wanted
 from handeye.errors import UserError
 
-Wanted = Literal["auto", "flash", "sdpa", "eager"]
 Name = Literal["flash", "sdpa", "eager"]
 
 BACKENDS = {"flash": "flash_attention_2", "sdpa": "sdpa", "eager": "eager"}
@@ -116,7 +116,7 @@ def _obstacle(model: Any, name: Name, device: torch.device) -> str:
         return f"{torch.cuda.get_device_name(device)} is older than Ampere"
     if find_spec("flash_attn") is None:
         return "the package flash-attn is not installed"
-    if (dtype := _embedding(model).weight.dtype) not in (torch.float16, torch.bfloat16):
+    if (dtype := model.language_model.lm_head.weight.dtype) not in (torch.float16, torch.bfloat16):
         return f"its kernels compute in half precision, the model in {str(dtype).removeprefix('torch.')}"
     return ""
 
@@ -126,14 +126,7 @@ class _Proof:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model = model
-        random = torch.Generator().manual_seed(0)
-        table = _embedding(model)
-        # Words of the upper half of the table but its end, where the added ones are.
-        words_BS = torch.randint(
-            table.num_embeddings // 2, table.num_embeddings - 64, (2, max(LENGTHS)), generator=random
-        )
-        self.x_BSD = table(words_BS.to(device)).detach()
-        self.mask_BS = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).to(device)
+        self.x_BSD, self.mask_BS = short_input(model, device)
         self.tolerance = TOLERANCE.get(self.x_BSD.dtype, TOLERANCE[torch.float32])
         self._eager: Tensor | None = None
         self.error = 0.0
@@ -179,11 +172,16 @@ class _Proof:
         return (after_BSD != states_BSD).any(-1)[earlier_BS]
 
 
+def short_input(model: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two rows of words, one padded: what the language model reads (B, S, D), and its mask (B, S)."""
+    table = model.language_model.model.embed_tokens
+    # Words of the upper half of the table but its end, where the added ones are.
+    least, most = table.num_embeddings // 2, table.num_embeddings - 64
+    words_BS = torch.randint(least, most, (2, max(LENGTHS)), generator=torch.Generator().manual_seed(0))
+    mask_BS = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    return table(words_BS.to(device)).detach(), mask_BS.to(device)
+
+
 def relative_error(found: Tensor, reference: Tensor) -> float:
     """Norm of the difference by the norm of the reference."""
     return float((found.float() - reference.float()).norm() / reference.float().norm())
-
-
-def _embedding(model: Any) -> nn.Embedding:
-    table: nn.Embedding = model.language_model.model.embed_tokens
-    return table

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from handeye.compute.config import Attention, Precision
 from handeye.errors import UserError
 from handeye.sim.config import Backend
 
@@ -67,6 +68,14 @@ class EvaluateConfig:
     rows: int | None = None
     """Observations that a checkpoint's model computes at once, part of the plan since it reaches the last bit.
     Default: 1 on a CPU, 4 on a GPU. More is faster where there are always as many questions."""
+
+    attention: Attention = "auto"
+    """How a checkpoint computes attention (OpenVLA, OpenVLA-OFT): the first of `flash`, `sdpa` and `eager` that the
+    device can do and that agrees with `eager`, or the one named. Part of the plan, since it reaches the last bits."""
+
+    precision: Precision = "auto"
+    """What a checkpoint computes in: as its weights are stored, in another type, or with the language model's weights
+    rounded to 8 or 4 bits (`int8`, `nf4`; needs bitsandbytes). What that changes is measured and recorded."""
 
     batch: int = 16
     """Most questions that the policy is asked together, and of a checkpoint no more than --rows, since whoever asked

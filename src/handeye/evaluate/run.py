@@ -60,7 +60,7 @@ def run(config: EvaluateConfig, policy: DeclaredPolicy | None) -> Path:
             say(f"{len(plan.own) - len(left)} are there already or not needed, {len(left)} to go")
         if left:
             _clear_halves(out)
-            append_line(out / plans.SESSIONS, _session(config, len(plan.own) - len(left)))
+            append_line(out / plans.SESSIONS, _session(config, policy, len(plan.own) - len(left)))
             send(plans.SESSIONS)
             decision = _run(config, plan, policy, found, left, out, send)
             send(plans.SESSIONS)
@@ -190,7 +190,7 @@ def _tell_failures(everything: Sequence[EpisodeResult]) -> None:
         say(f"and {more} more: `unmet` and `note` in {results.EPISODES}")
 
 
-def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
+def _session(config: EvaluateConfig, policy: object, episodes_before: int) -> dict[str, object]:
     """One line per start of the program: a run that was resumed under another commit says so."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -198,6 +198,7 @@ def _session(config: EvaluateConfig, episodes_before: int) -> dict[str, object]:
         "workers": config.workers,
         "videos": config.videos,
         "control_step": _control_step(config),
+        **({"compute": policy.compute} if hasattr(policy, "compute") else {}),
         "provenance": provenance(),
     }
 

@@ -15,7 +15,7 @@ T chunk steps, A action, D width of the language model, F of the towers, V vocab
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -91,6 +91,12 @@ class Model(nn.Module):
     looks_ahead: ClassVar[bool] = False
     """Whether a token sees those behind it."""
 
+    types: ClassVar[tuple[torch.dtype, ...]] = (torch.bfloat16, torch.float16, torch.float32)
+    """What `compute_in` takes."""
+
+    quantisable: ClassVar[str] = "language_model.model.layers."
+    """Where the names of modules begin whose Linear layers may be rounded to 8 or 4 bits."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         if len(config.cameras) != 1 or config.chunk != 1:
@@ -105,6 +111,11 @@ class Model(nn.Module):
     def initialise(self, generator: torch.Generator) -> None:
         """Every tensor, from this generator alone."""
         initialise(self, generator)
+
+    def compute_in(self, dtype: Dtype) -> None:
+        """Convert every weight."""
+        self.config = replace(self.config, dtype=dtype)
+        finish(self, dtype)
 
     def attend_with(self, backend: Backend) -> None:
         """Which attention Llama computes with. All give the same answers, up to rounding."""
@@ -192,8 +203,11 @@ def finish(model: nn.Module, dtype: Dtype) -> None:
     computed, not loaded."""
     model.to(getattr(torch, dtype))
     llama: Any = model.language_model
+    place = llama.lm_head.weight.device
     with torch.device("cpu"):
         llama.model.rotary_emb = LlamaRotaryEmbedding(llama.config)
+    if place.type != "meta":
+        llama.model.rotary_emb.to(place)
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:

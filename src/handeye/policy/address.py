@@ -60,6 +60,12 @@ def resolve(address: str, *, heavy: Callable[[str], Policy], replan: int | Liter
     return heavy(address)
 
 
+def is_folder(address: str) -> bool:
+    """Whether it names a checkpoint on this machine, or would if that were there."""
+    others = (LEROBOT, REPLAY, *SERVERS)
+    return address not in (EXPERT, *SCRIPTED) and not address.startswith(others)
+
+
 def folder_and_options(address: str) -> tuple[str, dict[str, str]]:
     """`DIR#name=value,name=value` in its parts. A folder may have # in its own name, if it is there."""
     folder, mark, rest = address.rpartition("#")

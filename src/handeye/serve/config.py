@@ -9,6 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from handeye.compute.config import Attention, Precision
 from handeye.errors import UserError
 
 TOKEN_VARIABLE = "HANDEYE_TOKEN"
@@ -30,6 +31,14 @@ class ServeConfig:
 
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes the first GPU if there is one."""
+
+    attention: Attention = "auto"
+    """How a checkpoint computes attention (OpenVLA, OpenVLA-OFT): the first of `flash`, `sdpa` and `eager` that the
+    device can do and that agrees with `eager`, or the one named."""
+
+    precision: Precision = "auto"
+    """What a checkpoint computes in: as its weights are stored, in another type, or with the language model's weights
+    rounded to 8 or 4 bits (`int8`, `nf4`; needs bitsandbytes). What that changes is measured and said."""
 
     batch: int = 16
     """Observations that are answered together at most, across connections."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ import torch
 from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE, Manifest
 from handeye.checkpoints.published import load
-from handeye.console import warn
+from handeye.compute import attention as attentions
+from handeye.compute import precision as precisions
+from handeye.console import say, warn
 from handeye.conventions.spec import Specs
 from handeye.policy.address import folder_and_options
 from handeye.records import sha256_json
@@ -39,16 +42,27 @@ class LocalPolicy:
     """Answers any number of observations, `rows` of them at a time. On a CPU with one thread, so that sums are ordered
     the same way on any number of cores."""
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "cpu", rows: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "cpu",
+        rows: int | None = None,
+        attention: attentions.Wanted = "auto",
+        precision: precisions.Wanted = "auto",
+    ) -> None:
         """`rows`: observations that the model computes at once. A warning, and 1, where they are not independent."""
         self.manifest: Manifest = checkpoint.manifest
         self.specs: Specs = checkpoint.manifest.specs
         """What it was trained on; compare with the simulator's before asking anything."""
 
         self.chunk: int = checkpoint.manifest.config["chunk"]
-        self._model = checkpoint.model.to(device)
+        self._model = checkpoint.model
         self._device = torch.device(device)
-        self.rows = rows or ROWS.get(self._device.type, 1)
+        with _one_thread():
+            self.precision = precisions.apply(self._model, precision, device, self._fixed)
+            self.attention = attentions.choose(self._model, attention, device)
+        self.rows = 1 if self.precision.alone else rows or ROWS.get(self._device.type, 1)
         if self.rows > 1 and not self._independent():
             warn(
                 f"on this device ({self._kernels()}) an answer of {self.rows} rows would depend on its neighbours: "
@@ -65,7 +79,14 @@ class LocalPolicy:
             "step": self.manifest.step,
             "rows": self.rows,
             "device": self._kernels(),
+            "attention": self.attention.taken,
+            "precision": self.precision.name,
         }
+
+    @property
+    def compute(self) -> dict[str, Any]:
+        """What it computes with, what else was tried, and what was measured."""
+        return {"attention": self.attention.to_json(), "precision": self.precision.to_json()}
 
     def reset(self, episodes: Sequence[EpisodeId]) -> None:
         """Nothing is remembered between questions."""
@@ -122,6 +143,14 @@ class LocalPolicy:
             answers.append(self._answers(crowd)[place])
         return all(np.array_equal(answer, answers[0]) for answer in answers)
 
+    def _fixed(self) -> dict[str, torch.Tensor]:
+        """Two made-up observations as the model takes them, the same every time."""
+        random = np.random.default_rng(1)
+        seen = self._made_up(random)
+        pair = [seen, replace(self._made_up(random), prompt=seen.prompt)]
+        items: list[Item] = [{**self.manifest.pipeline.encode(o), "seed": np.int64(o.seed)} for o in pair]
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+
     def _made_up(self, random: np.random.Generator) -> Observation:
         image = self.specs.image
         return Observation(
@@ -138,14 +167,25 @@ class LocalPolicy:
         return f"{self._device.type}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def load_policy(path: Path | str, *, device: str = "cpu", rows: int | None = None) -> LocalPolicy:
+def load_policy(
+    path: Path | str,
+    *,
+    device: str = "cpu",
+    rows: int | None = None,
+    attention: attentions.Wanted = "auto",
+    precision: precisions.Wanted = "auto",
+) -> LocalPolicy:
     """`path`: a checkpoint, ours or a published one (with options, `DIR#name=value`); or the folder of a finished run,
-    which means its `final`."""
+    which means its `final`. Weights that will be rounded are read on the CPU: the GPU may not have room for them."""
     where, options = folder_and_options(str(path))
     folder = Path(where)
     if not (folder / FILE).exists() and (folder / "final").is_dir():
         folder = folder / "final"
-    return LocalPolicy(load(folder, options, device=device), device=device, rows=rows)
+    checkpoint = load(folder, options, device=device if precision not in ("int8", "nf4") else "cpu")
+    policy = LocalPolicy(checkpoint, device=device, rows=rows, attention=attention, precision=precision)
+    if policy.attention.taken is not None or policy.precision.agreement is not None:
+        say(f"{policy.attention}\n{policy.precision}")
+    return policy
 
 
 @contextmanager

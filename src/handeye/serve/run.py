@@ -20,7 +20,7 @@ def run(config: ServeConfig) -> None:
     """Load, listen, say where, serve, finish what is under way."""
     from handeye.serve.load import load
 
-    policy = load(config.policy, device=config.device)
+    policy = load(config.policy, device=config.device, attention=config.attention, precision=config.precision)
     if policy is None:
         raise UserError(
             "The expert cannot be served.",
