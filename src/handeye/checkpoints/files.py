@@ -36,9 +36,15 @@ def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Ten
     return tensors
 
 
-def read_pt(path: Path) -> Any:
+class Record:
+    """Fields of a foreign class by name. The class itself is never looked up, let alone imported."""
+
+
+def read_pt(path: Path, *, records: Sequence[str] = (), mapped: bool = False) -> Any:
     """What `torch.save` wrote, as far as it is tensors and plain containers. Anything that would run code is refused by
-    torch's restricted unpickler, and the archive's checksums, which torch does not look at, are compared first."""
+    torch's restricted unpickler, and the archive's checksums, which torch does not look at, are compared first.
+    `records`: full names of classes that are plain fields, each of which becomes a `Record`. `mapped`: tensors stay in
+    the file until they are used."""
     if not path.is_file():
         raise UserError(f"{path} does not exist.", fix="check the path")
     try:
@@ -47,7 +53,9 @@ def read_pt(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if (damaged := archive.testzip()) is not None:
                 raise _unusable(path, f"the checksum of {damaged} is wrong")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        plain: list[Any] = [(type(name.rpartition(".")[2], (Record,), {}), name) for name in records]
+        with torch.serialization.safe_globals(plain):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise UserError(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.backbones import explain
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.manifest import Answering, Manifest
 from handeye.conventions.plain import from_plain
@@ -78,8 +79,16 @@ def family(name: str) -> ModuleType:
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
     """Make these tensors the model's own (no copy)."""
-    wanted = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
-    check_keys(wanted, {name: _kind(tensor) for name, tensor in tensors.items()}, what=what)
+    state = model.state_dict()
+    wanted = {name: _kind(tensor) for name, tensor in state.items()}
+    found = {name: _kind(tensor) for name, tensor in tensors.items()}
+    if wanted != found and (other := explain(_shapes(state), _shapes(tensors))):
+        raise UserError(
+            f"{what} holds another backbone than its configuration names.",
+            why=other,
+            fix="use the configuration that it was saved with; nothing is loaded in part, and nothing made up",
+        )
+    check_keys(wanted, found, what=what)
     model.load_state_dict(dict(tensors), strict=True, assign=True)
     if left := [name for name, tensor in [*model.named_parameters(), *model.named_buffers()] if tensor.is_meta]:
         raise RuntimeError(f"{left[0]} was never filled: make such a buffer in forward, or part of the state")
@@ -117,6 +126,10 @@ def model_config(module: ModuleType, values: Mapping[str, Any]) -> Any:
         if name not in known:
             raise unknown(f"field of {module.__name__}'s Config", name, known, fix="the file says what each does")
     return module.Config(**values)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _kind(tensor: Tensor) -> str:

@@ -13,7 +13,11 @@ from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE
 from handeye.errors import UserError
 
-LAYOUTS = {"openvla": "handeye.checkpoints.layouts.openvla", "openpi": "handeye.checkpoints.layouts.openpi"}
+LAYOUTS = {
+    "openvla": "handeye.checkpoints.layouts.openvla",
+    "openpi": "handeye.checkpoints.layouts.openpi",
+    "vggt_vla": "handeye.checkpoints.layouts.vggt_vla",
+}
 """A module offers `recognises(folder)` and `load(folder, options, device=...)`."""
 
 

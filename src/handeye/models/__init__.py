@@ -6,5 +6,6 @@ FAMILIES = {
     "openvla_oft": "handeye.models.openvla_oft",
     "paligemma": "handeye.models.paligemma",
     "pi05": "handeye.models.pi05",
+    "vggt_vla": "handeye.models.vggt_vla",
 }
 """Every family there is. A module offers `Config`, `Model` (with `loss` and `sample_actions`), no more is asked."""

@@ -85,6 +85,38 @@ class OpenpiPrompt:
         return _fill(ids, self.length, GEMMA_PAD, self.too_long, "OpenpiPrompt")
 
 
+@dataclass(frozen=True)
+class QwenPrompt:
+    """Qwen's ids of the sentence as it is, nothing before and nothing behind it (AtlasVLA
+    vggt_vla/models/language_encoder.py)."""
+
+    vocabulary: Vocabulary
+    length: int
+    too_long: TooLong = "refuse"
+    """AtlasVLA cuts, without a word."""
+
+    pad: int = 151_643
+    """<|endoftext|>, which Qwen's tokenizers pad with. A model that does not mask it reads it like any word."""
+
+    def __post_init__(self) -> None:
+        within(self.length, 1, MOST_LENGTH, "A prompt's length")
+        within(self.pad, 0, 2**24, "An id")
+
+    def __call__(self, item: Item) -> Item:
+        ids = self.vocabulary.load()(item["prompt"])
+        return {**item, **_fill(ids, self.length, self.pad, self.too_long, "QwenPrompt")}
+
+
+@dataclass(frozen=True)
+class ReplacePrompt:
+    """One text whatever the task, for a policy that never saw another. Declared, so that it can be seen."""
+
+    text: str
+
+    def __call__(self, item: Item) -> Item:
+        return {**item, "prompt": self.text}
+
+
 LLAMA_START, LLAMA_PAD = 1, 32000
 """<s>, and the <PAD> that OpenVLA added (openvla prismatic/models/backbones/llm/llama2.py:74-76)."""
 

@@ -23,7 +23,7 @@ from handeye.data.pipeline.images import (
     TurnImages,
 )
 from handeye.data.pipeline.item import IMAGE, IMAGE_MASK, Augment, Decode, Encode, Item, Rngs
-from handeye.data.pipeline.prompts import EncodePrompt, OpenpiPrompt, OpenVlaPrompt
+from handeye.data.pipeline.prompts import EncodePrompt, OpenpiPrompt, OpenVlaPrompt, QwenPrompt, ReplacePrompt
 from handeye.data.pipeline.vectors import (
     AddState,
     ClipActions,
@@ -42,7 +42,7 @@ from handeye.data.pipeline.vectors import (
 ENCODE = (
     SelectCameras, TurnImages, CompressImages, ResizeImages, FitImages, CropImages, NormalizeImages, MarkCameras,
     ConvertProprioRotation, NormalizeProprio, PadProprio,
-    EncodePrompt, OpenVlaPrompt, OpenpiPrompt,
+    ReplacePrompt, EncodePrompt, OpenVlaPrompt, OpenpiPrompt, QwenPrompt,
 )  # fmt: skip
 DECODE = (
     DecodeTokens, TrimActions, UnnormalizeActions, AddState, ScaleActions, ClipActions,
@@ -58,7 +58,7 @@ __all__ = [
     "AUGMENT", "DECODE", "ENCODE", "IMAGE", "IMAGE_MASK", "AddState", "Augment", "ClipActions", "CompressImages",
     "ConvertGripper", "ConvertProprioRotation", "CropImages", "CropRandomly", "DecideGripper", "Decode", "DecodeTokens",
     "Encode", "EncodePrompt", "FitImages", "Item", "JitterColours", "JitterValue", "MarkCameras", "NormalizeImages",
-    "NormalizeProprio", "OpenVlaGripper", "OpenVlaPrompt", "OpenpiPrompt", "PadProprio", "ResizeImages", "Rngs",
-    "RoundImages", "ScaleActions", "SelectCameras", "ShiftImages", "TrimActions", "TurnImages", "UnnormalizeActions",
-    "VaryBrightness", "VaryContrast", "VaryHue", "VarySaturation", "WarpImages",
+    "NormalizeProprio", "OpenVlaGripper", "OpenVlaPrompt", "OpenpiPrompt", "PadProprio", "QwenPrompt", "ReplacePrompt",
+    "ResizeImages", "Rngs", "RoundImages", "ScaleActions", "SelectCameras", "ShiftImages", "TrimActions", "TurnImages",
+    "UnnormalizeActions", "VaryBrightness", "VaryContrast", "VaryHue", "VarySaturation", "WarpImages",
 ]  # fmt: skip
