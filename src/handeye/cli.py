@@ -107,7 +107,7 @@ VERBS = {
     "train": Verb(
         about="fine-tune or train a policy from a preset; goes on where it was killed",
         config="handeye.train.presets:choice",
-        run="handeye.train.run:run",
+        run="handeye.cli:_train",
     ),
     "evaluate": Verb(
         about="roll a checkpoint, the expert or a baseline out on a suite; goes on where it was killed",
@@ -267,6 +267,13 @@ def _evaluate(config: Any) -> object:
         return run(config, load(config.policy, device=config.devices[0], **how))
     with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:
         return run(config, policy)
+
+
+def _train(config: Any) -> object:
+    """Presets are of two kinds: policies learn from demonstrations, PaliGemma learns from questions."""
+    from handeye.train.vqa_config import VqaConfig
+
+    return _load("handeye.train.vqa:run" if isinstance(config, VqaConfig) else "handeye.train.run:run")(config)
 
 
 def _convert(config: Any) -> None:

@@ -95,7 +95,7 @@ def test_the_reading_half_of_a_policy(kind: str, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "torch" / "model.safetensors", metadata=names.TORCH_METADATA)
     halves = [
         read_half(tmp_path / "base.npz"),
-        read_half(tmp_path / "torch", {"heads": "4", "vision_heads": "2"}),
+        read_half(tmp_path / "torch", heads=(4, 2)),
     ]
     for half in halves:
         assert half.config == reader_config(acting.config) and half.form is None

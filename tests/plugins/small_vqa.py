@@ -20,7 +20,7 @@ from handeye.models.gemma import GemmaConfig
 from handeye.models.siglip import SiglipConfig
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 40), "blue": (30, 60, 220), "gray": (128, 128, 128)}
-PIECES = 384
+PIECES = 330
 SIZE, LENGTH, PICTURES = 28, 64, 3
 
 

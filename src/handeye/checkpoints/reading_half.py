@@ -33,13 +33,13 @@ class ReadingHalf:
     """How it was asked, where the checkpoint says it."""
 
 
-def read_half(path: Path, options: Mapping[str, str] | None = None) -> ReadingHalf:
-    """`options`: heads of openpi's PyTorch model, as in `DIR#heads=8,vision_heads=16`."""
+def read_half(path: Path, *, heads: tuple[int, int] | None = None) -> ReadingHalf:
+    """`heads`: of the language model and of SigLIP, for openpi's PyTorch model in a size that was never published."""
     folder = path / "final" if not (path / manifests.FILE).exists() and (path / "final").is_dir() else path
     if (folder / manifests.FILE).is_file():
         return _of_ours(folder)
     if (path / openpi.WEIGHTS).is_file() and openpi.recognises(path):
-        return _of_torch(path, options or {})
+        return _of_torch(path, heads or (None, None))
     tree, what = read_tree(path), str(path)
     config = openpi_names.config_of(tree, what=what, chunk=1)
     if isinstance(config, pi05.Config):
@@ -70,10 +70,9 @@ def _of_ours(folder: Path) -> ReadingHalf:
     return ReadingHalf(config=reader_config(model.config), state=_towers(model.state_dict()), form=None)
 
 
-def _of_torch(folder: Path, options: Mapping[str, str]) -> ReadingHalf:
+def _of_torch(folder: Path, heads: tuple[int | None, int | None]) -> ReadingHalf:
     tensors, what = read_tensors([folder / openpi.WEIGHTS]), str(folder)
-    heads, vision_heads = (int(options[name]) if name in options else None for name in ("heads", "vision_heads"))
-    config = openpi_names.config_of_torch(tensors, what=what, chunk=1, heads=heads, vision_heads=vision_heads)
+    config = openpi_names.config_of_torch(tensors, what=what, chunk=1, heads=heads[0], vision_heads=heads[1])
     state = openpi_names.from_torch(tensors, config, what=what)
     return ReadingHalf(config=reader_config(config), state=_towers(state), form=None)
 

@@ -71,9 +71,13 @@ class Vocabulary:
         """What these tokens say. Ids without a piece, which a model may have rows for, say nothing."""
         return _load(self.name, self.sha256, self.folder)[1](list(ids))
 
+    def pieces(self) -> int:
+        """How many it has: rows of a model's table of tokens."""
+        return _load(self.name, self.sha256, self.folder)[2]
+
 
 @lru_cache(maxsize=8)
-def _load(name: str, sha256: str, folder: Path | None) -> tuple[Tokenize, Speak]:
+def _load(name: str, sha256: str, folder: Path | None) -> tuple[Tokenize, Speak, int]:
     vocabulary = Vocabulary(name, sha256, folder)
     content = vocabulary.content()
     try:
@@ -84,7 +88,7 @@ def _load(name: str, sha256: str, folder: Path | None) -> tuple[Tokenize, Speak]
         ) from error
 
 
-def _json(content: bytes) -> tuple[Tokenize, Speak]:
+def _json(content: bytes) -> tuple[Tokenize, Speak, int]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(content)
@@ -92,10 +96,10 @@ def _json(content: bytes) -> tuple[Tokenize, Speak]:
     def speak(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=False))
 
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids), speak
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids), speak, tokenizer.get_vocab_size()
 
 
-def _sentencepiece(content: bytes) -> tuple[Tokenize, Speak]:
+def _sentencepiece(content: bytes) -> tuple[Tokenize, Speak, int]:
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor(model_proto=content)
@@ -103,10 +107,10 @@ def _sentencepiece(content: bytes) -> tuple[Tokenize, Speak]:
     def speak(ids: list[int]) -> str:
         return str(processor.decode([number for number in ids if number < processor.get_piece_size()]))
 
-    return lambda text: list(processor.encode(text)), speak
+    return lambda text: list(processor.encode(text)), speak, processor.get_piece_size()
 
 
-_READERS: dict[str, Callable[[bytes], tuple[Tokenize, Speak]]] = {".json": _json, ".model": _sentencepiece}
+_READERS: dict[str, Callable[[bytes], tuple[Tokenize, Speak, int]]] = {".json": _json, ".model": _sentencepiece}
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,98 @@
+"""Saves of a run on questions: the model as a checkpoint like any other, and beside it what training goes on from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from handeye.checkpoints import manifest as manifests
+from handeye.checkpoints.files import read_tensors
+from handeye.checkpoints.load import check_keys
+from handeye.checkpoints.manifest import Answering, File, describe, verify
+from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
+from handeye.console import warn
+from handeye.data.xvr.batches import QuestionBatches
+from handeye.errors import UserError
+from handeye.records import read_json, write_json
+
+STATE = "state.safetensors"
+
+
+@dataclass
+class Tuning:
+    """What changes while training."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    batches: QuestionBatches
+    step: int = 0
+    seconds: float = 0.0
+
+
+def save(run: Path, tuning: Tuning, manifest: Answering, *, keep: int) -> None:
+    """The new one is whole before an old one goes."""
+    with whole_folder(run / "checkpoints" / f"step-{tuning.step}") as part:
+        (part / "training").mkdir()
+        write_tensors(part / "training" / STATE, _moments(tuning))
+        state = {
+            "step": tuning.step,
+            "seconds": tuning.seconds,
+            "batches": tuning.batches.state(),
+            "file": asdict(describe(part / "training", [STATE])[STATE]),
+        }
+        write_json(part / "training" / "state.json", state)
+        fill(part, manifest, tuning.model.state_dict())
+    for old in saves(run)[keep:]:
+        shutil.rmtree(old)
+
+
+def restore(run: Path, tuning: Tuning) -> None:
+    """From the newest save that is whole; unchanged if there is none. A damaged one is said aloud and passed over."""
+    for folder in saves(run):
+        try:
+            state = read_json(folder / "training" / "state.json", what="a save to go on from")
+            verify(folder / "training", {STATE: File(**state["file"])})
+            verify(folder, manifests.read_answering(folder).files)
+        except (UserError, KeyError, TypeError) as error:
+            warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
+            continue
+        _fill(tuning, read_tensors([folder / WEIGHTS]), read_tensors([folder / "training" / STATE]), what=str(folder))
+        tuning.batches.restore(state["batches"])
+        tuning.step, tuning.seconds = state["step"], state["seconds"]
+        return
+
+
+def saves(run: Path) -> list[Path]:
+    """The newest first."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def _moments(tuning: Tuning) -> dict[str, Tensor]:
+    names = {id(p): name for name, p in tuning.model.named_parameters()}
+    return {
+        f"{names[id(parameter)]}/{key}": tensor
+        for parameter, state in tuning.optimizer.state.items()
+        for key, tensor in state.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+@torch.no_grad()
+def _fill(tuning: Tuning, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], *, what: str) -> None:
+    wanted = {name: str(tuple(tensor.shape)) for name, tensor in tuning.model.state_dict().items()}
+    check_keys(wanted, {name: str(tuple(tensor.shape)) for name, tensor in weights.items()}, what=what)
+    tuning.model.load_state_dict(dict(weights))
+    for name, parameter in tuning.model.named_parameters():
+        start = f"{name}/"
+        state = {key.removeprefix(start): tensor for key, tensor in moments.items() if key.startswith(start)}
+        if state:
+            tuning.optimizer.state[parameter] = {
+                key: torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+                for key, tensor in state.items()
+            }
