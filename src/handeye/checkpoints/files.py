@@ -18,7 +18,9 @@ from handeye.errors import UserError
 
 
 def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Tensor]:
-    """safetensors only: a format that cannot carry code. Shards must not repeat a name."""
+    """safetensors only: a format that cannot carry code. Shards must not repeat a name. On `meta` names, shapes and
+    types are read, and no number."""
+    bare, device = device == "meta", "cpu" if device == "meta" else device
     tensors: dict[str, Tensor] = {}
     for path in paths:
         try:
@@ -28,7 +30,7 @@ def read_tensors(paths: Sequence[Path], *, device: str = "cpu") -> dict[str, Ten
                         raise UserError(
                             f"{path} repeats the tensor {name}.", why="another shard has it", fix=manifests.REMAKE
                         )
-                    tensors[name] = file.get_tensor(name)
+                    tensors[name] = _bare(file.get_slice(name), path) if bare else file.get_tensor(name)
         except FileNotFoundError:
             raise UserError(f"{path} does not exist.", fix="check the path") from None
         except (SafetensorError, OSError) as error:
@@ -67,6 +69,20 @@ def read_pt(path: Path, *, records: Sequence[str] = (), mapped: bool = False) ->
         raise
     except Exception as error:  # whatever a torn pickle can raise in torch's unpickler: it has no other effect
         raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+KINDS = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+}  # fmt: skip
+"""safetensors' names of types."""
+
+
+def _bare(part: Any, path: Path) -> Tensor:
+    if (kind := KINDS.get(part.get_dtype())) is None:
+        raise _unusable(path, f"it holds numbers of the type {part.get_dtype()}")
+    return torch.empty(part.get_shape(), dtype=kind, device="meta")
 
 
 def _unusable(path: Path, why: str) -> UserError:

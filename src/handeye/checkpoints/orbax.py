@@ -32,8 +32,9 @@ def is_orbax(folder: Path) -> bool:
     return (folder / METADATA).is_file()
 
 
-def read_orbax(folder: Path) -> dict[str, Tensor]:
-    """Every array by its path, without `params/` before it and `value` after it, in the type in which it is stored."""
+def read_orbax(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
+    """Every array by its path, without `params/` before it and `value` after it, in the type in which it is stored. On
+    `meta` shapes and types alone."""
     tensorstore = _tensorstore()
     paths = _paths(folder)
     names = {_name(path): ".".join(path) for path in paths}
@@ -44,6 +45,10 @@ def read_orbax(folder: Path) -> dict[str, Tensor]:
         some = wanted[start : start + AT_ONCE]
         try:
             opened = [tensorstore.open(_spec(folder, stored), open=True) for _, stored in some]
+            if device == "meta":
+                bare = {name: each.result() for (name, _), each in zip(some, opened, strict=True)}
+                tensors.update({name: _bare(array, name, folder) for name, array in bare.items()})
+                continue
             reading = [each.result().read() for each in opened]
             arrays = [each.result() for each in reading]
         except ValueError as error:  # of every kind: not there, damaged, cut off
@@ -74,9 +79,18 @@ def _spec(folder: Path, stored: str) -> dict[str, Any]:
     return {"driver": "zarr", "kvstore": f"{base}{stored}/"}
 
 
+def _bare(array: Any, name: str, folder: Path) -> Tensor:
+    return torch.empty(tuple(array.shape), dtype=TYPES[_kind(array.dtype.name, name, folder)], device="meta")
+
+
+def _kind(dtype: str, name: str, folder: Path) -> str:
+    if dtype not in TYPES:
+        raise _bad(folder, f"{name} is {dtype}, and weights are {', '.join(TYPES)}")
+    return dtype
+
+
 def _tensor(array: np.ndarray, name: str, folder: Path) -> Tensor:
-    if array.dtype.name not in TYPES:
-        raise _bad(folder, f"{name} is {array.dtype}, and weights are {', '.join(TYPES)}")
+    _kind(array.dtype.name, name, folder)
     array = np.ascontiguousarray(array)
     if array.dtype.name == "bfloat16":  # the extension's type, which torch does not know
         return torch.from_numpy(array.view(BFLOAT16).view(np.uint16)).view(torch.bfloat16)

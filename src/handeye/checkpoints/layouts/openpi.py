@@ -103,7 +103,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
             fix=f"give the folder above it: {folder.resolve().parent}",
         )
     asset, statistics = _statistics(folder, chosen)
-    files, config, state = _weights(folder, chosen)
+    files, config, state = _weights(folder, chosen, device)
     if config.vision.image_size != SIZE:
         raise UserError(
             f"{folder} looks at pictures of {config.vision.image_size} pixels.",
@@ -119,7 +119,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
     manifest = Manifest(
         family="pi05",
         config=to_plain(config),
-        files=describe(folder, [*files, asset]),
+        files=describe(folder, [*files, asset], digests=device != "meta"),
         tensors=len(state),
         specs=specs,
         pipeline=pipeline,
@@ -140,9 +140,10 @@ def _options(options: Mapping[str, str]) -> Options:
     return Options(**options)
 
 
-def _weights(folder: Path, chosen: Options) -> tuple[list[str], pi05.Config, dict[str, Tensor]]:
+def _weights(folder: Path, chosen: Options, device: str) -> tuple[list[str], pi05.Config, dict[str, Tensor]]:
     """Files, configuration and state dict. Both kinds of weights in one folder would be two policies."""
     dtype, what = PRECISIONS[chosen.precision], str(folder)
+    where = "meta" if device == "meta" else "cpu"
     if (folder / WEIGHTS).is_file():
         if is_orbax(folder / ITEM):
             raise UserError(
@@ -150,7 +151,7 @@ def _weights(folder: Path, chosen: Options) -> tuple[list[str], pi05.Config, dic
                 why=f"{WEIGHTS} and {ITEM}/, which need not be equal",
                 fix="move one of them away",
             )
-        tensors = read_tensors([folder / WEIGHTS])
+        tensors = read_tensors([folder / WEIGHTS], device=where)
         kind: Literal["pi0", "pi05"] = "pi0" if "state_proj.weight" in tensors else "pi05"
         config = names.config_of_torch(
             tensors,
@@ -161,7 +162,7 @@ def _weights(folder: Path, chosen: Options) -> tuple[list[str], pi05.Config, dic
             dtype=dtype,
         )
         return [WEIGHTS], _with_steps(config, chosen), names.from_torch(tensors, config, what=what)
-    tree = read_orbax(folder / ITEM)
+    tree = read_orbax(folder / ITEM, device=where)
     chunk = int(chosen.chunk or CHUNK["pi0" if "state_proj/kernel" in tree else "pi05"])
     found = names.config_of(tree, what=what, chunk=chunk, dtype=dtype)
     if not isinstance(found, pi05.Config):

@@ -106,8 +106,9 @@ def recognises(folder: Path) -> bool:
     return isinstance(value, dict) and value.get("model_type") == "openvla"
 
 
-def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Checkpoint:
-    """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used."""
+def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", quiet: bool = False) -> Checkpoint:
+    """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used.
+    `quiet`: what was chosen is not said."""
     chosen = _options(options)
     raw = read_json(folder / CONFIG, what="a model's configuration")
     openvla_config.check_preprocessor(folder / PREPROCESSOR)
@@ -131,7 +132,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
     manifest = Manifest(
         family=family,
         config=to_plain(config),
-        files=describe(folder, [*files, *(path.name for path in parts.values()), TOKENIZER]),
+        files=describe(folder, [*files, *(path.name for path in parts.values()), TOKENIZER], digests=device != "meta"),
         tensors=len(tensors),
         specs=libero.specs(camera_size=CAMERA_SIZE, cameras=config.cameras),
         pipeline=pipeline,
@@ -140,7 +141,10 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
         step=_step(parts),
         provenance={"layout": "openvla", "statistics": key, **base},
     )
-    _tell(folder, family, config, key, chosen)
+    if not quiet:
+        _tell(folder, family, config, key, chosen)
+        if rounded := [path.name for path in parts.values() if _wider(path, getattr(torch, dtype))]:
+            say(f"{', '.join(rounded)}: rounded to {dtype}, as the reference does to act")
     return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
 
 
@@ -168,7 +172,7 @@ def _weights(folder: Path, chosen: Options, device: str) -> tuple[dict[str, Tens
     names = shards(base)
     tensors = _typed(read_shards(base, names, device=device), chosen, base)
     files = [f"{ADAPTER}/{path.name}" for path in sorted(adapter.iterdir()) if path.is_file()]
-    recorded = {name: to_plain(file) for name, file in describe(base, names).items()}
+    recorded = {name: to_plain(file) for name, file in describe(base, names, digests=device != "meta").items()}
     return merged(tensors, _on(device, adapter), what=str(adapter)), files, {"base": recorded}
 
 
@@ -286,6 +290,11 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(value, dict) or not value or not all(isinstance(t, Tensor) for t in value.values()):
         raise _foreign(path, "it is no dict of tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in value.items()}
+
+
+def _wider(path: Path, dtype: torch.dtype) -> bool:
+    """Whether a file holds numbers that `dtype` must round."""
+    return any(torch.promote_types(tensor.dtype, dtype) != dtype for tensor in _state(path).values())
 
 
 FILM_ALPHA = 16

@@ -153,7 +153,7 @@ def load(path: Path, options: Mapping[str, str], *, device: str = "cpu") -> Chec
     manifest = Manifest(
         family="vggt_vla",
         config=to_plain(config),
-        files=describe(file.parent, [file.name]),
+        files=describe(file.parent, [file.name], digests=device != "meta"),
         tensors=len(used),
         specs=specs,
         pipeline=pipeline,
