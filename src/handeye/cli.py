@@ -120,7 +120,7 @@ VERBS = {
         run="handeye.serve.run:run",
     ),
     "convert": Verb(
-        about="a policy's checkpoint from one layout into another: ours, openpi's PyTorch or JAX",
+        about="a policy's checkpoint from one layout into another: ours, OpenVLA's, openpi's",
         config="handeye.checkpoints.convert_config:ConvertConfig",
         run="handeye.cli:_convert",
     ),

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from handeye.checkpoints.convert_config import ConvertConfig
-from handeye.checkpoints.layouts import openpi
+from handeye.checkpoints.layouts import openpi, openvla_write
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.npz import write_npz
@@ -36,6 +36,9 @@ def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> 
     state = {name: tensor.detach() for name, tensor in checkpoint.model.state_dict().items()}
     if config.to == "handeye":
         save(config.out, checkpoint.manifest, state)
+    elif config.to == "openvla":
+        with whole_folder(config.out) as part:
+            openvla_write.write(part, checkpoint, statistics=config.statistics)
     elif not isinstance(checkpoint.model, pi05.Model):
         raise UserError(
             f"{config.checkpoint} is {checkpoint.manifest.family}.",

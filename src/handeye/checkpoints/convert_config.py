@@ -22,9 +22,14 @@ class ConvertConfig:
     out: Annotated[Path, Positional, arg(metavar="OUT")]
     """The folder to write; for `openpi-jax` a file that ends in .npz."""
 
-    to: Literal["handeye", "openpi-torch", "openpi-jax"] = "handeye"
-    """`handeye`: everything in one folder, with digests. `openpi-torch` (pi0, pi0.5): model.safetensors and assets/, as
+    to: Literal["handeye", "openvla", "openpi-torch", "openpi-jax"] = "handeye"
+    """`handeye`: everything in one folder, with digests. `openvla` (openvla, openvla_oft): as the reference's code
+    saves and loads them, component files included. `openpi-torch` (pi0, pi0.5): model.safetensors and assets/, as
     openpi's PyTorch side loads them. `openpi-jax` (pi0, pi0.5): weights alone, by openpi's JAX names."""
+
+    statistics: str = ""
+    """With `--to openvla`: the data set's name under which the reference will look for the statistics (its unnorm_key).
+    Default: the one they were read under."""
 
     def __post_init__(self) -> None:
         if self.out.exists():
@@ -34,3 +39,5 @@ class ConvertConfig:
                 f"{self.out} does not fit --to {self.to}.",
                 fix="give openpi-jax a file that ends in .npz, and the others a folder",
             )
+        if self.statistics and self.to != "openvla":
+            raise UserError(f"--to {self.to} files statistics under no name.", fix="leave out --statistics")
