@@ -79,6 +79,11 @@ VERBS = {
         config="handeye.data.config:IndexConfig",
         run="handeye.data.look:index",
     ),
+    "data make-xvr": Verb(
+        about="true questions about several pictures, of XVR's eight kinds, rendered by our own simulator",
+        config="handeye.data.xvr.make.config:MakeXvrConfig",
+        run="handeye.data.xvr.make.run:run",
+    ),
     "data convert": Verb(
         about="any format into any other; no-ops dropped or episodes made again where asked, all accounted for",
         config="handeye.data.config:ConvertConfig",
