@@ -129,6 +129,16 @@ VERBS = {
         config="handeye.checkpoints.convert_config:ConvertConfig",
         run="handeye.cli:_convert",
     ),
+    "inspect": Verb(
+        about="what is this file or folder? family, backbones, what is missing, the command that uses it; runs nothing",
+        config="handeye.checkpoints.inspect.config:InspectConfig",
+        run="handeye.cli:_inspect",
+    ),
+    "merge": Verb(
+        about="a LoRA adapter into its base: once, in single precision, measured",
+        config="handeye.checkpoints.merge_lora_config:MergeLoraConfig",
+        run="handeye.cli:_merge",
+    ),
     "merge-vlm": Verb(
         about="put a tuned PaliGemma under pi0.5's action expert; every array accounted for",
         config="handeye.checkpoints.merge_config:MergeVlmConfig",
@@ -289,6 +299,28 @@ def _convert(config: Any) -> None:
 
     folder, options = folder_and_options(config.checkpoint)
     convert(config, Path(folder), options)
+
+
+def _inspect(config: Any) -> int:
+    """Initial states are the simulator's business, which checkpoints know nothing of."""
+    from pathlib import Path
+
+    from handeye.checkpoints.inspect.run import run
+    from handeye.policy.address import folder_and_options
+    from handeye.sim.init_states import read
+
+    path, options = folder_and_options(config.path)
+    return run(config, Path(path), options, read)
+
+
+def _merge(config: Any) -> None:
+    from pathlib import Path
+
+    from handeye.checkpoints.merge_lora import run
+    from handeye.policy.address import folder_and_options
+
+    folder, options = folder_and_options(config.base)
+    run(config, Path(folder), options)
 
 
 def _bench_eval(config: Any) -> object:

@@ -46,8 +46,8 @@ def test_published_models_by_name() -> None:
 def test_two_models_under_one_name_are_both_named() -> None:
     ours, theirs = small(), small(OURS, language=QWEN2)
     said = explain(shapes(ours), shapes(theirs))
-    assert "is a Qwen2 of no published size (12 wide, 2 layers)" in said
-    assert "a Qwen3 of no published size (16 wide, 2 layers)" in said
+    assert "is a Qwen2 of no published size in the file (12 wide, 2 layers" in said
+    assert "a Qwen3 of no published size in the configuration (16 wide, 2 layers" in said
     assert explain(shapes(ours), shapes(ours)) == ""
     with pytest.raises(UserError, match="another backbone") as error:
         assign(ours, theirs.state_dict(), what="a file")

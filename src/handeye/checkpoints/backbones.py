@@ -67,9 +67,9 @@ class Stack:
 
     @property
     def name(self) -> str:
-        """What is published with these sizes, or the sizes."""
+        """What is published with these sizes."""
         title = {"qwen3": "a Qwen3", "qwen2": "a Qwen2", "vit": "a vision transformer"}.get(self.kind, "a transformer")
-        return self.published or f"{title} of no published size ({self.width} wide, {self.layers} layers)"
+        return self.published or f"{title} of no published size"
 
     def evidence(self) -> str:
         said = [f"{self.width} wide", f"{self.layers} layers", f"queries of {self.query}, keys of {self.key_value}"]

@@ -252,6 +252,8 @@ class Aggregator(nn.Module):
                     parameter.fill_(1.0)
                 elif isinstance(module, Aggregator) or name in ("cls_token", "register_tokens"):
                     parameter.normal_(0.0, 1e-6, generator=generator)
+                elif name == "weight":  # upstream: 0.02, which is this at its width
+                    parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
                 else:
                     parameter.normal_(0.0, 0.02, generator=generator)
         for blocks in (self.frame_blocks, self.global_blocks):
