@@ -28,6 +28,24 @@ def test_devices(checkpoint: Path) -> None:
     assert isinstance(load(str(checkpoint), device="cpu"), Policy)
 
 
+@pytest.mark.parametrize("address", ["zero", "noise", "expert", "ws://127.0.0.1:1", "replay:nowhere"])
+def test_what_computes_nothing_here_takes_no_precision(address: str) -> None:
+    for flags in ({"precision": "bf16"}, {"attention": "sdpa"}):
+        with pytest.raises(UserError, match="is for a checkpoint's folder"):
+            load(address, **flags)
+
+
+def test_a_family_that_has_one_way_says_so(checkpoint: Path) -> None:
+    for flags, said in (
+        ({"precision": "nf4"}, "cannot be quantised"),
+        ({"attention": "flash"}, "takes no --attention"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(str(checkpoint), device="cpu", **flags)
+    policy = load(str(checkpoint), device="cpu")
+    assert (policy.identity["attention"], policy.identity["precision"]) == (None, "fp32")
+
+
 def test_a_served_checkpoint_gives_the_chunks_of_a_local_one(checkpoint: Path, serving: Any, observe: Any) -> None:
     """To the last bit, one by one; together as near as the model's own batches come."""
     local = load(str(checkpoint.parent), device="cpu")

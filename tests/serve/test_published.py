@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from openvla_goldens import published
 
 from handeye.errors import UserError
+from handeye.evaluate import plan as plans
 from handeye.evaluate import results
 from handeye.evaluate.config import EvaluateConfig
 from handeye.evaluate.run import run
@@ -96,6 +98,27 @@ def test_which_policy_it_is(addresses: dict[str, str]) -> None:
     assert one["manifest"] != two["manifest"]
     with pytest.raises(UserError, match=r"libero_spatial_no_noops, toy_arm(.|\n)*#statistics=NAME"):
         load(address.partition("#")[0], device="cpu")
+
+
+@pytest.mark.goldens
+def test_attention_and_precision_are_part_of_the_plan(addresses: dict[str, str], tmp_path: Path, capsys: Any) -> None:
+    """Chosen, said, measured; an evaluation records them and is not gone on with in another precision."""
+    pytest.importorskip("bitsandbytes")
+    policy = load_policy(addresses["oft-2025"], rows=3, attention="eager", precision="int8")
+    assert (policy.identity["attention"], policy.identity["precision"], policy.rows) == ("eager", "int8", 1)
+    told = policy.compute
+    assert told["attention"]["looks_ahead"] is True
+    assert told["precision"]["quantised"] == 14 and 0 < told["precision"]["agreement"]["states"] < 0.1
+    said = capsys.readouterr().out
+    assert "eager taken" in said and "measured on 2 fixed examples" in said
+    flags = {"suite": "tabletop", "tasks": (0,), "episodes": 1, "workers": 1, "out": tmp_path / "run"}
+    config = EvaluateConfig(policy=addresses["oft-2025"], **flags)
+    plan = plans.make(config, policy)
+    plan.claim(tmp_path / "run")
+    assert plan.identity()["policy"]["precision"] == "int8"
+    plans.make(config, policy).claim(tmp_path / "run")
+    with pytest.raises(UserError, match=r"another evaluation(.|\n)*precision"):
+        plans.make(config, load_policy(addresses["oft-2025"], attention="eager")).claim(tmp_path / "run")
 
 
 def test_addresses(tmp_path: Path) -> None:

@@ -182,6 +182,16 @@ def short_input(model: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     return table(words_BS.to(device)).detach(), mask_BS.to(device)
 
 
+@torch.no_grad()
+def short_states(model: Any, device: torch.device) -> Tensor | None:
+    """The language model's states of the short input's words, float32 on the CPU. None: the family shows none."""
+    if not hasattr(model, "attentions"):
+        return None
+    x_BSD, mask_BS = short_input(model, device)
+    states_BSD: Tensor = model.read(x_BSD, mask_BS)
+    return states_BSD[mask_BS].float().cpu()
+
+
 def relative_error(found: Tensor, reference: Tensor) -> float:
     """Norm of the difference by the norm of the reference."""
     return float((found.float() - reference.float()).norm() / reference.float().norm())

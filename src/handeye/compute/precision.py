@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from handeye.compute.attention import relative_error, short_input
+from handeye.compute.attention import relative_error, short_states
 from handeye.compute.config import Precision as Wanted
 from handeye.errors import UserError
 
@@ -309,12 +309,8 @@ def megabytes(model: nn.Module) -> float:
 def _measure(model: Any, batch: Batch) -> tuple[Tensor | None, Tensor]:
     """(states of the short input, answers to the batch), on the CPU."""
     device = next(model.parameters()).device
-    states = None
-    if hasattr(model, "read"):
-        x_BSD, mask_BS = short_input(model, device)
-        states = model.read(x_BSD, mask_BS)[mask_BS].float().cpu()
     answers = model.sample_actions({name: value.to(device) for name, value in batch.items()})
-    return states, answers.cpu()
+    return short_states(model, device), answers.cpu()
 
 
 def _agreement(before: tuple[Tensor | None, Tensor], after: tuple[Tensor | None, Tensor]) -> Agreement:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from handeye.checkpoints.fixed import fixed_batch, made_up
 from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE, Manifest
 from handeye.checkpoints.published import load
@@ -60,7 +61,7 @@ class LocalPolicy:
         self._model = checkpoint.model
         self._device = torch.device(device)
         with _one_thread():
-            self.precision = precisions.apply(self._model, precision, device, self._fixed)
+            self.precision = precisions.apply(self._model, precision, device, partial(fixed_batch, self.manifest))
             self.attention = attentions.choose(self._model, attention, device)
         self.rows = 1 if self.precision.alone else rows or ROWS.get(self._device.type, 1)
         if self.rows > 1 and not self._independent():
@@ -135,30 +136,13 @@ class LocalPolicy:
     def _independent(self) -> bool:
         """Whether one observation gets the same bits in every place, among ever other neighbours."""
         random = np.random.default_rng(0)
-        asked = self._made_up(random)
+        asked = made_up(self.specs, random)
         answers = []
         for place in range(self.rows):
-            crowd = [self._made_up(random) for _ in range(self.rows)]
+            crowd = [made_up(self.specs, random) for _ in range(self.rows)]
             crowd[place] = asked
             answers.append(self._answers(crowd)[place])
         return all(np.array_equal(answer, answers[0]) for answer in answers)
-
-    def _fixed(self) -> dict[str, torch.Tensor]:
-        """Two made-up observations as the model takes them, the same every time."""
-        random = np.random.default_rng(1)
-        seen = self._made_up(random)
-        pair = [seen, replace(self._made_up(random), prompt=seen.prompt)]
-        items: list[Item] = [{**self.manifest.pipeline.encode(o), "seed": np.int64(o.seed)} for o in pair]
-        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
-
-    def _made_up(self, random: np.random.Generator) -> Observation:
-        image = self.specs.image
-        return Observation(
-            images={name: random.integers(0, 256, (image.height, image.width, 3), np.uint8) for name in image.cameras},
-            proprio=random.normal(size=self.specs.proprio.width).astype(np.float32),
-            prompt=f"put the red {('cube', 'bowl')[random.integers(2)]} on the blue plate",
-            seed=int(random.integers(2**32)),
-        )
 
     def _kernels(self) -> str:
         """What chooses the kernels: the GPU's model, or the CPU's instructions."""

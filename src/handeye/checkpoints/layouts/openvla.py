@@ -106,15 +106,17 @@ def recognises(folder: Path) -> bool:
     return isinstance(value, dict) and value.get("model_type") == "openvla"
 
 
-def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", quiet: bool = False) -> Checkpoint:
+def load(
+    folder: Path, options: Mapping[str, str], *, device: str = "cpu", quiet: bool = False, apart: bool = False
+) -> Checkpoint:
     """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used.
-    `quiet`: what was chosen is not said."""
+    `quiet`: what was chosen is not said. `apart`: with `base`, its adapter is not merged yet."""
     chosen = _options(options)
     raw = read_json(folder / CONFIG, what="a model's configuration")
     openvla_config.check_preprocessor(folder / PREPROCESSOR)
-    parts = _components(folder)
+    parts = components(folder)
     key, statistics = _statistics(folder, raw, chosen.statistics)
-    tensors, files, base = _weights(folder, chosen, device)
+    tensors, files, base = _weights(folder, chosen, device, apart=apart)
     family = chosen.family or ("openvla_oft" if parts else "openvla")
     if parts and family == "openvla":
         raise UserError(
@@ -137,7 +139,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", quiet
         specs=libero.specs(camera_size=CAMERA_SIZE, cameras=config.cameras),
         pipeline=pipeline,
         statistics=statistics,
-        merged=(folder / ADAPTER).is_dir(),
+        merged=(folder / ADAPTER).is_dir() and not apart,
         step=_step(parts),
         provenance={"layout": "openvla", "statistics": key, **base},
     )
@@ -159,7 +161,9 @@ def _options(options: Mapping[str, str]) -> Options:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _weights(folder: Path, chosen: Options, device: str) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
+def _weights(
+    folder: Path, chosen: Options, device: str, *, apart: bool
+) -> tuple[dict[str, Tensor], list[str], dict[str, Any]]:
     """Tensors, the files that they come from, and what is to be recorded of a base."""
     if not chosen.base:
         names = shards(folder)
@@ -173,7 +177,9 @@ def _weights(folder: Path, chosen: Options, device: str) -> tuple[dict[str, Tens
     tensors = _typed(read_shards(base, names, device=device), chosen, base)
     files = [f"{ADAPTER}/{path.name}" for path in sorted(adapter.iterdir()) if path.is_file()]
     recorded = {name: to_plain(file) for name, file in describe(base, names, digests=device != "meta").items()}
-    return merged(tensors, _on(device, adapter), what=str(adapter)), files, {"base": recorded}
+    if not apart:
+        tensors = merged(tensors, _on(device, adapter), what=str(adapter))
+    return tensors, files, {"base": recorded}
 
 
 def _on(device: str, folder: Path) -> Any:
@@ -247,7 +253,7 @@ def _typed(tensors: Mapping[str, Tensor], chosen: Options, folder: Path) -> dict
 # ---- components ------------------------------------------------------------------------------------------------------
 
 
-def _components(folder: Path) -> dict[str, Path]:
+def components(folder: Path) -> dict[str, Path]:
     """As the reference looks for them: the one file with the component's name and "checkpoint" in its own."""
     found = {}
     for part in COMPONENTS:
