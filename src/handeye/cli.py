@@ -119,6 +119,11 @@ VERBS = {
         config="handeye.evaluate.config:EvaluateConfig",
         run="handeye.cli:_evaluate",
     ),
+    "diagnose": Verb(
+        about="why does a policy fail? on demonstrations and in the simulator, with evidence and what to mend",
+        config="handeye.diagnose.config:DiagnoseConfig",
+        run="handeye.cli:_diagnose",
+    ),
     "serve": Verb(
         about="answer openpi's and handeye's clients over a websocket with a checkpoint's actions",
         config="handeye.serve.config:ServeConfig",
@@ -289,6 +294,13 @@ def _train(config: Any) -> object:
     from handeye.train.vqa_config import VqaConfig
 
     return _load("handeye.train.vqa:run" if isinstance(config, VqaConfig) else "handeye.train.run:run")(config)
+
+
+def _diagnose(config: Any) -> int:
+    from handeye.diagnose.run import run
+    from handeye.serve.load import load
+
+    return run(config, load(config.policy, device=config.device, rows=config.rows))
 
 
 def _convert(config: Any) -> None:

@@ -27,8 +27,10 @@ MAY_USE = {
     "policy": {"data"},  # `replay` reads demonstrations
     "evaluate": {"distributed", "policy", "sim", "expert", "compute"},  # `compute`: the names of its flags
     "report": {"evaluate"},
+    "diagnose": {"data", "evaluate", "expert", "policy", "sim"},
 }
 NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}
+NO_TORCH |= {"diagnose"}
 NEVER = {
     "robosuite",
     "robomimic",

@@ -1,0 +1,1 @@
+"""`handeye diagnose`: why does a policy fail? Evidence from demonstrations and from the simulator, and what to mend."""
