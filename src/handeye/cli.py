@@ -124,6 +124,16 @@ VERBS = {
         config="handeye.diagnose.config:DiagnoseConfig",
         run="handeye.cli:_diagnose",
     ),
+    "evaluate-offline": Verb(
+        about="a checkpoint's answers on held-out demonstrations, beside chance, and what they depend on",
+        config="handeye.evaluate.offline_config:OfflineConfig",
+        run="handeye.cli:_evaluate_offline",
+    ),
+    "evaluate-vqa": Verb(
+        about="ask a PaliGemma questions about pictures: right answers per kind, beside guessing and published figures",
+        config="handeye.evaluate.vqa_config:EvaluateVqaConfig",
+        run="handeye.cli:_evaluate_vqa",
+    ),
     "serve": Verb(
         about="answer openpi's and handeye's clients over a websocket with a checkpoint's actions",
         config="handeye.serve.config:ServeConfig",
@@ -287,6 +297,25 @@ def _evaluate(config: Any) -> object:
         return run(config, load(config.policy, device=config.devices[0], **how))
     with Replicas("handeye.serve.load:load", config.policy, config.devices, **how) as policy:
         return run(config, policy)
+
+
+def _evaluate_offline(config: Any) -> None:
+    """Judged by training's own measures, which `evaluate` knows nothing of."""
+    from handeye.evaluate.offline import run
+    from handeye.serve.load import load
+    from handeye.train import validate
+
+    how = {name: getattr(config, name) for name in ("device", "rows", "attention", "precision")}
+    run(config, load(config.policy, **how), validate)
+
+
+def _evaluate_vqa(config: Any) -> None:
+    from handeye.evaluate.vqa import run
+    from handeye.serve.answers import load_answerer
+
+    how = {name: getattr(config, name) for name in ("tokenizer", "pictures", "prefix", "device", "precision")}
+    where = {"heads": config.start_heads, "tokens": config.length, "length": config.answer_length}
+    run(config, load_answerer(config.checkpoint, **how, **where))
 
 
 def _train(config: Any) -> object:

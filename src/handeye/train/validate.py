@@ -43,7 +43,11 @@ class Blind:
 
 def blind(samples: Samples) -> Blind:
     demonstrated, proprio = samples.demonstrated()
-    actions = samples.pipeline.decode(samples.pipeline.targets(demonstrated, proprio), proprio)
+    return constant(samples.pipeline.decode(samples.pipeline.targets(demonstrated, proprio), proprio))
+
+
+def constant(actions: Float32[np.ndarray, "N A"]) -> Blind:
+    """The best one for these actions, in the robot's units."""
     moving = np.where(np.abs(actions) > STILL, np.sign(actions), 0)
     sign = np.where(moving.sum(0) >= 0, 1, -1).astype(np.float32)
     return Blind(median=np.median(actions, axis=0).astype(np.float32), sign=sign)
