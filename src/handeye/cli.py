@@ -134,6 +134,11 @@ VERBS = {
         config="handeye.evaluate.vqa_config:EvaluateVqaConfig",
         run="handeye.cli:_evaluate_vqa",
     ),
+    "evaluate-vqa": Verb(
+        about="ask a PaliGemma questions about pictures: right answers per kind, beside guessing and published figures",
+        config="handeye.evaluate.vqa_config:EvaluateVqaConfig",
+        run="handeye.cli:_evaluate_vqa",
+    ),
     "serve": Verb(
         about="answer openpi's and handeye's clients over a websocket with a checkpoint's actions",
         config="handeye.serve.config:ServeConfig",
@@ -307,6 +312,15 @@ def _evaluate_offline(config: Any) -> None:
 
     how = {name: getattr(config, name) for name in ("device", "rows", "attention", "precision")}
     run(config, load(config.policy, **how), validate)
+
+
+def _evaluate_vqa(config: Any) -> None:
+    from handeye.evaluate.vqa import run
+    from handeye.serve.answers import load_answerer
+
+    how = {name: getattr(config, name) for name in ("tokenizer", "pictures", "prefix", "device", "precision")}
+    where = {"heads": config.start_heads, "tokens": config.length, "length": config.answer_length}
+    run(config, load_answerer(config.checkpoint, **how, **where))
 
 
 def _evaluate_vqa(config: Any) -> None:

@@ -25,8 +25,10 @@ MAY_USE = {
     "train": {"models", "data", "checkpoints", "compute"},
     "serve": {"data", "models", "checkpoints", "policy", "compute"},
     "policy": {"data"},  # `replay` reads demonstrations
-    "evaluate": {"distributed", "policy", "sim", "expert", "compute"},  # `compute`: the names of its flags
+    # `data`: questions are asked of a set of them; `compute`: the names of its flags
+    "evaluate": {"distributed", "policy", "sim", "expert", "data", "compute"},
     "report": {"evaluate"},
+    "doctor": {"sim", "data"},  # torch only in the processes of doctor/probes.py
     "diagnose": {"data", "evaluate", "expert", "policy", "sim"},
 }
 NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}

@@ -3,18 +3,22 @@ from, and what is merged back."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from handeye.checkpoints import load as ours
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.layouts import openpi, openpi_names
-from handeye.checkpoints.load import load_reader
+from handeye.checkpoints.load import assign, load_reader
+from handeye.checkpoints.npz import cast
 from handeye.checkpoints.trees import read_tree
+from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.data.xvr.form import Form
 from handeye.errors import UserError
 from handeye.models import paligemma, pi05
@@ -49,6 +53,43 @@ def read_half(path: Path, *, heads: tuple[int, int] | None = None) -> ReadingHal
     else:
         kept = {key: array for key, array in tree.items() if not openpi_names.of_expert(key)}
     return ReadingHalf(config=config, state=openpi_names.from_tree(kept, config, what=what), form=None)
+
+
+def open_half(
+    path: Path, *, tokenizer: Path | None = None, heads: tuple[int, int] | None = None
+) -> tuple[paligemma.Model, Vocabulary, Form | None]:
+    """The model in float32 with its tokenizer, and how it was asked, where the checkpoint says it."""
+    half = read_half(path, heads=heads)
+    vocabulary = find_vocabulary(path, tokenizer, half.form)
+    wanted, pieces = half.config.vocabulary, vocabulary.pieces()
+    if pieces > wanted or (vocabulary.name.endswith(".model") and pieces != wanted):
+        raise UserError(
+            f"{vocabulary.name} is not the tokenizer of {path}.",
+            why=f"it has {pieces} pieces, and the model has {wanted}",
+            fix="give its own with --tokenizer",
+        )
+    with torch.device("meta"):
+        model = paligemma.Model(half.config)
+    assign(model, cast(half.state, torch.float32, what=str(path)), what=str(path))
+    return model.eval(), vocabulary, half.form
+
+
+def find_vocabulary(path: Path | None, tokenizer: Path | None, form: Form | None) -> Vocabulary:
+    """The one that is named, or the checkpoint's own, or PaliGemma's where openpi and people keep it."""
+    if tokenizer is not None:
+        return Vocabulary.of(tokenizer)
+    if form is not None:
+        return form.vocabulary
+    home = Path(os.environ.get("OPENPI_DATA_HOME") or Path.home() / ".cache" / "openpi") / "big_vision"
+    places = [home] if path is None else [path, path / openpi.ASSETS, path.parent, home]
+    for place in places:
+        if (place / openpi.TOKENIZER).is_file():
+            return Vocabulary.of(place / openpi.TOKENIZER)
+    raise UserError(
+        f"There is no tokenizer for {path or 'a new model'}.",
+        why=f"{openpi.TOKENIZER} is not in {', '.join(map(str, places))}",
+        fix=f"fetch gs://big_vision/{openpi.TOKENIZER} and name it with --tokenizer",
+    )
 
 
 def reader_config(config: pi05.Config) -> paligemma.Config:

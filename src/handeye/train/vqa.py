@@ -14,15 +14,11 @@ import numpy as np
 import torch
 
 from handeye.checkpoints import manifest as manifests
-from handeye.checkpoints.layouts.openpi import TOKENIZER
-from handeye.checkpoints.load import assign
 from handeye.checkpoints.manifest import Answering
-from handeye.checkpoints.npz import cast as cast_tensors
-from handeye.checkpoints.reading_half import read_half
+from handeye.checkpoints.reading_half import find_vocabulary, open_half
 from handeye.checkpoints.save import save as save_checkpoint
 from handeye.console import say
 from handeye.conventions.plain import to_plain
-from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.data.xvr.batches import QuestionBatches
 from handeye.data.xvr.form import Form
 from handeye.data.xvr.questions import Questions
@@ -90,7 +86,7 @@ def run(config: VqaConfig) -> int:
 def _start(config: VqaConfig, device: torch.device) -> tuple[paligemma.Model, Form]:
     """The model in float32, and how it is asked."""
     if config.start == RANDOM:
-        vocabulary = _vocabulary(config, None, None)
+        vocabulary = find_vocabulary(None, config.tokenizer, None)
         sizes, language = config.sizes, config.sizes.width // config.sizes.heads
         made = paligemma.Config(
             vision=SiglipConfig(
@@ -106,19 +102,7 @@ def _start(config: VqaConfig, device: torch.device) -> tuple[paligemma.Model, Fo
         model = paligemma.Model(made)
         model.initialise(torch.Generator().manual_seed(config.seed))
     else:
-        half = read_half(Path(config.start), heads=config.start_heads)
-        vocabulary = _vocabulary(config, Path(config.start), half.form)
-        if vocabulary.pieces() > half.config.vocabulary or (
-            vocabulary.name.endswith(".model") and vocabulary.pieces() != half.config.vocabulary
-        ):
-            raise UserError(
-                f"{vocabulary.name} is not the tokenizer of {config.start}.",
-                why=f"it has {vocabulary.pieces()} pieces, and the model has {half.config.vocabulary}",
-                fix="give its own with --tokenizer",
-            )
-        with torch.device("meta"):
-            model = paligemma.Model(half.config)
-        assign(model, cast_tensors(half.state, torch.float32, what=config.start), what=config.start)
+        model, vocabulary, _ = open_half(Path(config.start), tokenizer=config.tokenizer, heads=config.start_heads)
     form = Form(
         vocabulary=vocabulary,
         length=config.length,
@@ -128,23 +112,6 @@ def _start(config: VqaConfig, device: torch.device) -> tuple[paligemma.Model, Fo
         lower=config.lower,
     )
     return model.eval().to(device), form
-
-
-def _vocabulary(config: VqaConfig, start: Path | None, form: Form | None) -> Vocabulary:
-    if config.tokenizer is not None:
-        return Vocabulary.of(config.tokenizer)
-    if form is not None:
-        return form.vocabulary
-    home = Path(os.environ.get("OPENPI_DATA_HOME") or Path.home() / ".cache" / "openpi") / "big_vision"
-    folders = [home] if start is None else [start, start / "assets", start.parent, home]
-    for place in folders:
-        if (place / TOKENIZER).is_file():
-            return Vocabulary.of(place / TOKENIZER)
-    raise UserError(
-        f"There is no tokenizer for {config.start}.",
-        why=f"{TOKENIZER} is not in {', '.join(map(str, folders))}",
-        fix=f"fetch gs://big_vision/{TOKENIZER} and name it with --tokenizer",
-    )
 
 
 def _file(config: VqaConfig, name: str) -> Path:

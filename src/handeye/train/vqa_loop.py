@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from handeye.console import progress
-from handeye.data.xvr.batches import QuestionBatches
+from handeye.data.xvr.batches import QuestionBatches, trimmed
 from handeye.data.xvr.form import END, Form
 from handeye.data.xvr.score import answers_of, possible, score
 from handeye.errors import UserError
@@ -84,13 +84,7 @@ def gradient(model: paligemma.Model, parts: Sequence[Mapping[str, Tensor]], *, p
 
 
 def tensors(batch: Mapping[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Without the frames and tokens that no example of the batch has: they would change nothing but the time."""
-    frames, tokens = int(batch["num_images"].max()), int(batch["mask_input"].sum(1).max())
-    cut = {
-        name: array[:, :frames] if name == "images" else array[:, :tokens] if array.ndim == 2 else array
-        for name, array in batch.items()
-    }
-    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in cut.items()}
+    return {name: torch.from_numpy(array).to(device) for name, array in trimmed(batch).items()}
 
 
 def validate(

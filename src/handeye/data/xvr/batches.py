@@ -67,6 +67,15 @@ class QuestionBatches:
         self.order.restore(state)
 
 
+def trimmed(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the frames and tokens that no question of the batch has: they would change nothing but the time."""
+    frames, tokens = int(batch["num_images"].max()), int(batch["mask_input"].sum(1).max())
+    ends = {"images": frames, "text": tokens, "mask_input": tokens, "mask_ar": tokens, "mask_loss": tokens}
+    return {
+        name: np.ascontiguousarray(array[:, : ends[name]]) if name in ends else array for name, array in batch.items()
+    }
+
+
 def _fitting(questions: Questions, form: Form, too_long: Literal["refuse", "leave out"]) -> Questions:
     kept, misfits = list[int](), list[tuple[int, str]]()
     with console.progress(f"counting the tokens of {questions.name}", len(questions)) as advance:

@@ -82,6 +82,12 @@ KINDS: Sequence[Kind] = (
 )
 """In the order of the published table (cross-view-relations.github.io, XVR-Eval)."""
 
+
+def task_of(kind: Kind) -> str:
+    """A kind's name in the files: the published one, or ours where that is not known (`handeye data make-xvr`)."""
+    return kind.task or f"task_{kind.name.lower().replace(' ', '_').replace('-', '_')}"
+
+
 PUBLISHED: Mapping[str, tuple[float, ...]] = {
     "random": (20.0, 25.0, 22.2, 33.3, 33.3, 50.0, 33.3, 50.0, 32.64),
     "human": (92.31, 67.11, 88.46, 77.08, 64.94, 92.08, 87.74, 93.48, 83.85),

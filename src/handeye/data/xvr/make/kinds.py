@@ -1,7 +1,5 @@
 """The eight kinds of question. Each maker draws a scene and views until the question has one answer that can be seen,
 then takes its pictures and computes the answer from the simulator's state and the cameras' places.
-
-Published kinds whose names in the files are not known (`chance.KINDS`) get names of ours.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from handeye.data.xvr.chance import KINDS
+from handeye.data.xvr.chance import KINDS, task_of
 from handeye.data.xvr.make.marks import Pixel, arrow, dot
 from handeye.data.xvr.make.stage import CENTRE, Moment, Stage
 from handeye.data.xvr.make.views import View
@@ -356,13 +354,7 @@ _MAKERS: Mapping[str, Maker] = {
 }
 
 
-def task_of(kind: str) -> str:
-    """The name of a kind in the files."""
-    known = next(one for one in KINDS if one.name == kind).task
-    return known or f"task_{kind.lower().replace(' ', '_').replace('-', '_')}"
-
-
-MAKERS: Mapping[str, Maker] = {task_of(kind.name): _MAKERS[kind.name] for kind in KINDS}
+MAKERS: Mapping[str, Maker] = {task_of(kind): _MAKERS[kind.name] for kind in KINDS}
 """Task -> how its questions are made, in the order of the published table."""
 
 
