@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from handeye.checkpoints.orbax import read_orbax
+from handeye.checkpoints.orbax import read_orbax, write_orbax
 from handeye.checkpoints.trees import read_tree
 from handeye.errors import UserError
 
@@ -44,6 +44,27 @@ def test_names_and_types(ocdbt: bool, end: tuple[str, ...], tmp_path: Path) -> N
     assert {name: tensor.dtype for name, tensor in tree.items()} == kinds
     for tensor in tree.values():
         assert tensor.float().tolist() == values.tolist()
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    """Every type, a scalar's shape, and zeros, which are stored like any other number. Orbax's own reading:
+    recipes/orbax_by_orbax.py."""
+    tensors = {
+        "a/kernel": torch.randn(3, 4),
+        "b": torch.randn(2, 5, 1).bfloat16(),
+        "c/d/e": torch.randn(7).half(),
+        "zeros": torch.zeros(4, 4),
+        "turned": torch.randn(4, 6).T,
+    }
+    write_orbax(tmp_path / "1" / "params", tensors)
+    found = read_tree(tmp_path / "1")
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+    metadata = json.loads((tmp_path / "1" / "params" / "_METADATA").read_text())
+    assert [part["key"] for part in metadata["tree_metadata"]["('params', 'c', 'd', 'e')"]["key_metadata"]] == [
+        "params", "c", "d", "e",
+    ]  # fmt: skip
 
 
 def test_an_array_that_is_missing(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from handeye.checkpoints import published
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.load import load_reader
 from handeye.checkpoints.manifest import FILE
-from handeye.checkpoints.npz import write_npz
+from handeye.checkpoints.npz import read_npz, write_npz
 from handeye.checkpoints.reading_half import read_half, reader_config
+from handeye.cli import main
 from handeye.errors import UserError
 
 
@@ -112,6 +113,15 @@ def test_the_reading_half_of_ours(folder: Path, questions: Path, checkpoint: Pat
     assert again.config == config() and all(torch.equal(again.state[n], t) for n, t in half.state.items())
     with pytest.raises(UserError, match="no PaliGemma"):
         read_half(checkpoint)
+
+
+def test_converted_for_big_vision(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["convert", str(folder), str(tmp_path / "v.npz"), "--to", "openpi-jax"])
+    arrays = read_npz(tmp_path / "v.npz")
+    assert len(arrays) == 32 and all(name.startswith(("params/img/", "params/llm/")) for name in arrays)
+    with pytest.raises(SystemExit):
+        main(["convert", str(folder), str(tmp_path / "x"), "--to", "openpi-torch"])
+    assert "does not act" in capsys.readouterr().err
 
 
 def test_where_it_was_made_is_kept(folder: Path, questions: Path) -> None:

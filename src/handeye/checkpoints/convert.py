@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
+from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.convert_config import ConvertConfig
 from handeye.checkpoints.layouts import openpi, openvla_write
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.npz import write_npz
+from handeye.checkpoints.orbax import ITEM, write_orbax
 from handeye.checkpoints.published import load
+from handeye.checkpoints.reading_half import read_half
 from handeye.checkpoints.save import save, whole_folder
 from handeye.console import say
 from handeye.data.statistics import Statistics, VectorStatistics
@@ -30,6 +32,9 @@ ROWS = ("mean", "std", "q01", "q99")
 
 def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> None:
     """`config.checkpoint`, taken apart: its folder, and what is said of it."""
+    if manifests.answers_questions(folder):
+        _convert_reader(config, folder)
+        return
     if openpi.recognises(folder):
         options = {"precision": "fp32", **options}  # what acting computes in is no reason to store less
     checkpoint = load(folder, options)
@@ -48,19 +53,37 @@ def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> 
     elif config.to == "openpi-jax":
         write_npz(config.out, names.to_tree(state, checkpoint.model.config))
     else:
-        _write_torch(config.out, checkpoint, checkpoint.model.config, state)
+        with whole_folder(config.out) as part:
+            if config.to == "openpi-orbax":
+                write_orbax(part / ITEM, names.to_tree(state, checkpoint.model.config))
+            else:
+                tensors = names.to_torch(state, checkpoint.model.config)
+                save_file(tensors, part / openpi.WEIGHTS, metadata=names.TORCH_METADATA)
+            _write_assets(part, checkpoint)
     say(f"{config.out}: {len(state)} tensors, {sum(x.numel() for x in state.values()):,} numbers")
 
 
-def _write_torch(out: Path, checkpoint: Checkpoint, config: pi05.Config, state: dict[str, Tensor]) -> None:
+def _convert_reader(config: ConvertConfig, folder: Path) -> None:
+    """A PaliGemma that answers questions: big_vision's file."""
+    if config.to != "openpi-jax":
+        raise UserError(
+            f"{folder} answers questions and does not act.",
+            why=f"it can be written as openpi-jax, an .npz file by big_vision's names, not as {config.to}",
+            fix="use --to openpi-jax; or put it under a policy first: `handeye merge-vlm`",
+        )
+    half = read_half(folder)
+    write_npz(config.out, {f"params/{key}": array for key, array in names.to_tree(half.state, half.config).items()})
+    say(f"{config.out}: {len(half.state)} tensors, {sum(x.numel() for x in half.state.values()):,} numbers")
+
+
+def _write_assets(part: Path, checkpoint: Checkpoint) -> None:
+    """Statistics and tokenizer, where openpi looks for the first and we for the second."""
     manifest = checkpoint.manifest
     asset = manifest.provenance.get("asset") or f"{openpi.ASSETS}/{ASSET}/{openpi.STATISTICS}"
-    with whole_folder(out) as part:
-        save_file(names.to_torch(state, config), part / openpi.WEIGHTS, metadata=names.TORCH_METADATA)
-        write_json(part / asset, norm_stats(manifest.statistics))
-        for vocabulary in manifest.pipeline.vocabularies():
-            name = openpi.TOKENIZER if vocabulary.name.endswith(".model") else vocabulary.name
-            write_bytes(part / name, vocabulary.content())
+    write_json(part / asset, norm_stats(manifest.statistics))
+    for vocabulary in manifest.pipeline.vocabularies():
+        name = openpi.TOKENIZER if vocabulary.name.endswith(".model") else vocabulary.name
+        write_bytes(part / name, vocabulary.content())
 
 
 def norm_stats(statistics: Statistics) -> dict[str, Any]:

@@ -22,10 +22,12 @@ class ConvertConfig:
     out: Annotated[Path, Positional, arg(metavar="OUT")]
     """The folder to write; for `openpi-jax` a file that ends in .npz."""
 
-    to: Literal["handeye", "openvla", "openpi-torch", "openpi-jax"] = "handeye"
+    to: Literal["handeye", "openvla", "openpi-torch", "openpi-orbax", "openpi-jax"] = "handeye"
     """`handeye`: everything in one folder, with digests. `openvla` (openvla, openvla_oft): as the reference's code
     saves and loads them, component files included. `openpi-torch` (pi0, pi0.5): model.safetensors and assets/, as
-    openpi's PyTorch side loads them. `openpi-jax` (pi0, pi0.5): weights alone, by openpi's JAX names."""
+    openpi's PyTorch side loads them. `openpi-orbax` (pi0, pi0.5): params/ and assets/, as its JAX side does; needs the
+    extra `orbax`. `openpi-jax`: weights alone in one .npz file, by openpi's JAX names, or by big_vision's for a
+    PaliGemma that answers questions."""
 
     statistics: str = ""
     """With `--to openvla`: the data set's name under which the reference will look for the statistics (its unnorm_key).

@@ -1,4 +1,4 @@
-"""Orbax directories of weights, as openpi writes them, read through tensorstore: no JAX, nothing executed.
+"""Orbax directories of weights, as openpi writes and reads them, through tensorstore: no JAX, nothing executed.
 
 A directory has `_METADATA` (JSON: the path of every array) and the arrays as zarr, in one OCDBT database or, in older
 ones, a folder each. openpi's released checkpoints end their paths where the array is; those of its own training add
@@ -7,6 +7,7 @@ ones, a folder each. openpi's released checkpoints end their paths where the arr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,22 @@ from torch import Tensor
 
 from handeye.checkpoints.npz import BFLOAT16, TYPES
 from handeye.errors import UserError
-from handeye.records import read_json
+from handeye.records import read_json, write_json
 
-METADATA = "_METADATA"
+METADATA, CHECKPOINT_METADATA = "_METADATA", "_CHECKPOINT_METADATA"
 ITEM = "params"
 """The item of a checkpoint that holds weights (the average over training, where one was kept), and the name at the
 root of its tree."""
+
+_DICTIONARY = 2
+"""Orbax's KeyType.DICT."""
+
+_HANDLER = "orbax.checkpoint._src.handlers.pytree_checkpoint_handler.PyTreeCheckpointHandler"
+_NOTHING: Mapping[str, Any] = {
+    "metrics": {}, "performance_metrics": {}, "init_timestamp_nsecs": None, "commit_timestamp_nsecs": None,
+    "custom_metadata": {},
+}  # fmt: skip
+"""What a checkpoint's metadata says besides: no times, so that equal weights are equal files."""
 
 INSTALL = "pip install 'handeye[orbax]'"
 AT_ONCE = 8
@@ -55,6 +66,32 @@ def read_orbax(folder: Path, *, device: str = "cpu") -> dict[str, Tensor]:
             raise _bad(folder, str(error).splitlines()[0][:300]) from None
         tensors.update({name: _tensor(array, name, folder) for (name, _), array in zip(some, arrays, strict=True)})
     return tensors
+
+
+def write_orbax(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """As openpi's released checkpoints are: `params/` before every path, nothing after it, each array one chunk of one
+    OCDBT database. The folder must be new; whoever wants it whole or absent writes it inside `save.whole_folder`.
+    Read back by Orbax 0.11.13 as openpi's `restore_params` uses it (recipes/orbax_by_orbax.py)."""
+    tensorstore = _tensorstore()
+    folder.mkdir(parents=True)
+    paths = [(ITEM, *name.split("/")) for name in tensors]
+    for path, tensor in zip(paths, tensors.values(), strict=True):
+        array = _array(tensor, tensorstore)
+        store = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/", "path": f"{'.'.join(path)}/"}
+        metadata = {"compressor": {"id": "zstd", "level": 1}, "chunks": [max(1, size) for size in array.shape]}
+        spec = {"driver": "zarr", "kvstore": store, "metadata": metadata, "store_data_equal_to_fill_value": True}
+        opened = tensorstore.open(spec, create=True, dtype=array.dtype, shape=array.shape).result()
+        opened.write(array).result()
+    tree = {
+        str(path): {
+            "key_metadata": [{"key": part, "key_type": _DICTIONARY} for part in path],
+            "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+        }
+        for path in paths
+    }
+    about = {"use_zarr3": False, "store_array_data_equal_to_fill_value": True, "custom_metadata": None}
+    write_json(folder / METADATA, {"tree_metadata": tree, **about})
+    write_json(folder / CHECKPOINT_METADATA, {"item_handlers": _HANDLER, **_NOTHING})
 
 
 def _paths(folder: Path) -> list[tuple[str, ...]]:
@@ -95,6 +132,13 @@ def _tensor(array: np.ndarray, name: str, folder: Path) -> Tensor:
     if array.dtype.name == "bfloat16":  # the extension's type, which torch does not know
         return torch.from_numpy(array.view(BFLOAT16).view(np.uint16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def _array(tensor: Tensor, tensorstore: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(tensorstore.bfloat16.numpy_dtype)
+    return tensor.numpy()
 
 
 def _tensorstore() -> Any:

@@ -178,6 +178,7 @@ def test_there_and_back(folder: Path, options: dict[str, str], tmp_path: Path) -
     main(["convert", address, str(ours)])
     main(["convert", str(ours), str(theirs), "--to", "openpi-torch"])
     main(["convert", str(ours), str(jax), "--to", "openpi-jax"])
+    main(["convert", str(ours), str(tmp_path / "orbax"), "--to", "openpi-orbax"])
     found = load_file(folder / "model.safetensors")
     written = load_file(theirs / "model.safetensors")
     assert found.keys() == written.keys()
@@ -188,9 +189,10 @@ def test_there_and_back(folder: Path, options: dict[str, str], tmp_path: Path) -
     again = read_npz(jax)
     assert again.keys() == tree.keys() and all(torch.equal(again[key], tree[key]) for key in tree)
     seen = observations(1)
-    answers = [LocalPolicy(c).act(seen)[0].actions for c in (before, load(ours), load(theirs, options))]
-    np.testing.assert_array_equal(answers[0], answers[1])
-    np.testing.assert_array_equal(answers[0], answers[2])
+    policies = (before, load(ours), load(theirs, options), load(tmp_path / "orbax", options))
+    answers = [LocalPolicy(policy).act(seen)[0].actions for policy in policies]
+    for other in answers[1:]:
+        np.testing.assert_array_equal(answers[0], other)
 
 
 def test_converting_refuses(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
