@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SURE, LIKELY, POSSIBLE = 0.9, 0.7, 0.5
+SURE, LIKELY, POSSIBLE = 0.9, 0.55, 0.4
 """Likelihoods from which a cause is called so. They order causes; no frequency stands behind them."""
 
 
