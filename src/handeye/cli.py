@@ -134,11 +134,6 @@ VERBS = {
         config="handeye.evaluate.vqa_config:EvaluateVqaConfig",
         run="handeye.cli:_evaluate_vqa",
     ),
-    "evaluate-vqa": Verb(
-        about="ask a PaliGemma questions about pictures: right answers per kind, beside guessing and published figures",
-        config="handeye.evaluate.vqa_config:EvaluateVqaConfig",
-        run="handeye.cli:_evaluate_vqa",
-    ),
     "serve": Verb(
         about="answer openpi's and handeye's clients over a websocket with a checkpoint's actions",
         config="handeye.serve.config:ServeConfig",
@@ -148,6 +143,11 @@ VERBS = {
         about="a policy's checkpoint from one layout into another: ours, OpenVLA's, openpi's",
         config="handeye.checkpoints.convert_config:ConvertConfig",
         run="handeye.cli:_convert",
+    ),
+    "doctor": Verb(
+        about="is this machine fit, and what should be used on it? each finding with what it means and what to type",
+        config="handeye.doctor.config:DoctorConfig",
+        run="handeye.doctor.run:run",
     ),
     "inspect": Verb(
         about="what is this file or folder? family, backbones, what is missing, the command that uses it; runs nothing",
@@ -312,15 +312,6 @@ def _evaluate_offline(config: Any) -> None:
 
     how = {name: getattr(config, name) for name in ("device", "rows", "attention", "precision")}
     run(config, load(config.policy, **how), validate)
-
-
-def _evaluate_vqa(config: Any) -> None:
-    from handeye.evaluate.vqa import run
-    from handeye.serve.answers import load_answerer
-
-    how = {name: getattr(config, name) for name in ("tokenizer", "pictures", "prefix", "device", "precision")}
-    where = {"heads": config.start_heads, "tokens": config.length, "length": config.answer_length}
-    run(config, load_answerer(config.checkpoint, **how, **where))
 
 
 def _evaluate_vqa(config: Any) -> None:

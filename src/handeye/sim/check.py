@@ -50,16 +50,7 @@ class Finding:
 def run(config: CheckConfig) -> int:
     """All findings, then what to do. The exit code."""
     began = time.monotonic()
-    findings = [_version(), _graphics(config.backend)]
-    draws = findings[-1].verdict == "ok"
-    findings.append(_floor() if draws else _skip("floor brightness", "nothing draws"))
-    there = _libero()
-    findings.append(there)
-    suite, index = ("libero_spatial", 5) if there.verdict == "ok" else ("tabletop", 0)
-    settled = _bowl_settles if there.verdict == "ok" else _tabletop_settles
-    findings.append(_guarded(f"{suite} {index} settles", settled))
-    if draws:
-        findings.append(_guarded(f"{suite} {index} seen", lambda about: _frame(about, suite, index, config.backend)))
+    findings = probe(config.backend)
     width = max(len(finding.about) for finding in findings)
     for finding in findings:
         wanted = f" (expected {finding.expected})" if finding.expected else ""
@@ -71,6 +62,21 @@ def run(config: CheckConfig) -> int:
     verdict = "sound" if not bad else f"NOT sound: {', '.join(finding.about for finding in bad)}"
     console.say(f"This simulator is {verdict} ({time.monotonic() - began:.1f} s).")
     return 1 if bad else 0
+
+
+def probe(backend: Backend) -> list[Finding]:
+    """Each on its own: what cannot run is a bad finding."""
+    findings = [_version(), _graphics(backend)]
+    draws = findings[-1].verdict == "ok"
+    findings.append(_floor() if draws else _skip("floor brightness", "nothing draws"))
+    there = _libero()
+    findings.append(there)
+    suite, index = ("libero_spatial", 5) if there.verdict == "ok" else ("tabletop", 0)
+    settled = _bowl_settles if there.verdict == "ok" else _tabletop_settles
+    findings.append(_guarded(f"{suite} {index} settles", settled))
+    if draws:
+        findings.append(_guarded(f"{suite} {index} seen", lambda about: _frame(about, suite, index, backend)))
+    return findings
 
 
 def _version() -> Finding:

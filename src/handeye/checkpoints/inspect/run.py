@@ -1,4 +1,5 @@
-"""`handeye inspect`, the verb: what a thing is by its bytes, then by what lies in it, then whether it would load."""
+"""`handeye inspect`, the verb: what a thing is by its bytes, then by what lies in it, then whether it would load.
+Only the last needs torch, which is imported then."""
 
 from __future__ import annotations
 
@@ -6,8 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from handeye.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
-from handeye.checkpoints.inspect import elsewhere, policies, weights
+from handeye.checkpoints.inspect import elsewhere
 from handeye.checkpoints.inspect.config import InspectConfig
 from handeye.checkpoints.inspect.elsewhere import States
 from handeye.checkpoints.inspect.report import Report
@@ -15,6 +15,7 @@ from handeye.checkpoints.inspect.signs import sign, stranger, strangers
 from handeye.errors import UserError
 
 STATES = (".pruned_init", ".init")
+ADAPTER = "adapter_config.json"
 
 
 def run(config: InspectConfig, path: Path, options: Mapping[str, str], states: States) -> int:
@@ -55,6 +56,8 @@ def _file(path: Path, options: Mapping[str, str], states: States) -> Report:
     if kind in ("zip", "tar", "gzip") or path.suffix in (".zip", ".tar", ".whl"):
         return elsewhere.archive(path)
     if kind in ("safetensors", "torch", "pickle", "npz") or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        from handeye.checkpoints.inspect import policies, weights
+
         layout = policies.layout_of(path)
         found_ = weights.report(path)
         if layout and not found_.code:
@@ -74,6 +77,8 @@ def _whole(path: Path, found: Report) -> Report:
 
 
 def _folder(path: Path, options: Mapping[str, str], *, digests: bool) -> Report:
+    from handeye.checkpoints.inspect import policies
+
     layout = policies.layout_of(path)
     bad = strangers(path)
     if bad and layout != "handeye":
@@ -86,7 +91,7 @@ def _folder(path: Path, options: Mapping[str, str], *, digests: bool) -> Report:
         return policies.report(path / "final", "handeye", options, digests=digests)
     if (found := elsewhere.run(path)) is not None:
         return found
-    if (path / ADAPTER_CONFIG).is_file():
+    if (path / ADAPTER).is_file():
         return policies.adapter(path)
     if any(path.glob("*.jsonl")) and not (path / "meta").is_dir():
         return elsewhere.questions(path)

@@ -1,0 +1,1 @@
+"""`handeye doctor`: is this machine fit, and what should be used on it? One file a topic."""
