@@ -76,8 +76,8 @@ class Shared:
         if world.ranks > 1 and sharing == "fsdp":
             called = _in_parts(called, blocks)
         elif world.ranks > 1:
-            # Parts that no output depends on are frozen before; what a batch happens not to use still counts as zero.
-            self._synchronised = nn.parallel.DistributedDataParallel(called, find_unused_parameters=True)
+            # Parts that no output depends on are frozen before (Begin.frozen), so that nobody waits for their gradients.
+            self._synchronised = nn.parallel.DistributedDataParallel(called)
         self._called = called
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -125,11 +125,12 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
             device=device,
         )
     final = weights()
+    with training.ema.applied():
+        apart = _all_tensors(model) if config.lora_rank else {}
     if world.first:
         save_checkpoint(config.out / "final", replace(manifest, step=config.steps), final)
         if config.lora_rank:
-            with training.ema.applied():
-                lora.save(config.out / "adapter", _all_tensors(model), targets, config)
+            lora.save(config.out / "adapter", apart, targets, config)
         say(f"trained in {metrics.seconds / 60:.1f} minutes: {config.out / 'final'}")
     world.wait()
 
