@@ -45,8 +45,7 @@ def _checked(path: Path, columns: tuple[str, ...], *identity: int) -> None:
             rows = _number(group, 3, "a row group's rows", MOST_ROWS)
             for chunk in _list(group, 1, "a row group's columns"):
                 said = _struct(chunk, 3, "a column")
-                parts = [part.decode("utf-8", "replace") for part in _list(said, 3, "a column's name")]
-                name = ".".join(parts)
+                name = ".".join(_text(part) for part in _list(said, 3, "a column's name"))
                 if any(f"{name}.".startswith(f"{column}.") for column in columns):
                     _check_chunk(file, said, name, rows)
 
@@ -115,6 +114,12 @@ def _list(said: Mapping[int, Any], field: int, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{what} is no list")
     return value
+
+
+def _text(said: object) -> str:
+    if not isinstance(said, bytes):
+        raise ValueError(f"a column's name is {said}, not a text")
+    return said.decode("utf-8", "replace")
 
 
 def _struct(said: object, field: int, what: str) -> Mapping[int, Any]:

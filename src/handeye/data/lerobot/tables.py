@@ -70,12 +70,16 @@ class Table:
             here = [row for row in rows if first <= row < end]
             if not here:
                 continue
+            came = first
             for start, batch in self._batches(group, first, [f"{name}.bytes" for name in names]):
                 for row in here:
                     if start <= row < start + len(batch):
                         yield row, {name: self._picture(batch, name, row, start) for name in names}
-                if start + len(batch) > here[-1]:
+                came = start + len(batch)
+                if came > here[-1]:
                     break
+            if came <= here[-1]:
+                raise bad(self.path, f"it ends after {came} rows; its list of row groups has {end}")
 
     def _picture(self, batch: pa.RecordBatch, name: str, row: int, start: int) -> bytes:
         column = batch.column(name)
