@@ -86,6 +86,12 @@ def test_an_import_that_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.verdict == "fail" and "SIGILL" in found.found
 
 
+def test_what_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.endswith("_step") else object())
+    found = environment._native()
+    assert found.verdict == "warn" and "handeye.sim._step" in found.found and "_resize" not in found.found
+
+
 def test_a_file_that_hides_a_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = importlib.util.find_spec
     fake = ModuleSpec("numpy", None, origin=str(tmp_path / "numpy.py"))

@@ -73,6 +73,7 @@ def check() -> Iterator[Finding]:
     yield from _bounds()
     yield from _constraints()
     yield from _imports()
+    yield _native()
     yield from _clashes()
     yield from _shadows()
 
@@ -195,6 +196,22 @@ def _imports() -> Iterator[Finding]:
             yield fail(name, said, "whatever needs it ends with this error", f"pip install --force-reinstall {name}")
     if not any(name in COMPILED for name in bad):
         yield ok("compiled packages", f"{len(there) - len(bad)} import together")
+
+
+NATIVE = ("handeye.sim._step", "handeye.conventions._resize")
+"""Parts in C. NumPy and Pillow compute the same bits without them."""
+
+
+def _native() -> Finding:
+    missing = [name for name in NATIVE if util.find_spec(name) is None]
+    if missing:
+        return warn(
+            "parts in C",
+            f"not compiled: {', '.join(missing)}",
+            "the same numbers, several times slower",
+            "apt-get install gcc python3-dev, then pip install -e . again",
+        )
+    return ok("parts in C", "compiled")
 
 
 def _clashes() -> Iterator[Finding]:

@@ -211,7 +211,7 @@ def adapter(path: Path) -> Report:
         f"({', '.join(targets)}); not merged",
         missing=(f"the model that it was trained on: {base}", "statistics of its actions", "the model's tokenizer"),
         fix="put it as lora_adapter/ beside config.json, dataset_statistics.json and tokenizer.json of its model",
-        command=f"handeye evaluate '{path.resolve().parent}#base=DIR' --suite libero_spatial",
+        command=f"handeye merge {path} BASE OUT",
         **described(of_safetensors([path / ADAPTER_WEIGHTS])),
     )
 
