@@ -41,7 +41,7 @@ LOG_EVERY=50
 EVAL_EVERY=500
 CHECKPOINT_EVERY=5000
 MAX_CHECKPOINTS_TO_KEEP=2
-USE_WANDB=false
+USE_WANDB=true
 EVAL_SAMPLER=greedy
 XLA_MEM_FRACTION=0.9
 """
@@ -61,6 +61,7 @@ def test_each_has_its_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         precision="bf16", seed=42, pictures=6, data=Path("/data/XVR"), train="a.jsonl", valid="b.jsonl", length=256,
         loader_workers=8, prefix="answer en", train_examples=1000, out=Path("./outputs/x"), log_every=50,
         validate_every=500, save_every=5000, keep=2,
+        track=("wandb",),
     )  # fmt: skip
     changed = {name for name in NAMES if getattr(after, NAMES[name][0]) != getattr(before, NAMES[name][0])}
     assert changed == set(NAMES) - {"MAX_EVAL_SAMPLES"}  # which is empty, so not given
@@ -81,7 +82,7 @@ def test_without_a_file_nothing_changes() -> None:
         ("BATCH_SIZE=four", "BATCH_SIZE=four cannot be used"),
         ("PRECISION=float16", "'float16' is none of"),
         ("MODEL_LLM_VARIANT=gemma_7b", "MODEL_LLM_VARIANT=gemma_7b is not what happens"),
-        ("USE_WANDB=true", "USE_WANDB=true is not what happens"),
+        ("EVAL_SAMPLER=beam", "EVAL_SAMPLER=beam is not what happens"),
         ("SEED=1\nSEED=2", "line 2 gives SEED once more"),
         ("SEED 1", "line 1 is not NAME=value"),
         ("BATCH_SIZE=0", "--batch 0 makes no sense"),

@@ -16,6 +16,7 @@ from handeye.data.xvr.batches import QuestionBatches
 from handeye.data.xvr.form import Form
 from handeye.data.xvr.questions import Questions
 from handeye.models.gemma import Gemma
+from handeye.train.vqa import recompute
 from handeye.train.vqa_loop import gradient, tensors, validate
 from handeye.train.vqa_optimizer import choose
 from handeye.train.vqa_presets import paligemma_xvr
@@ -85,6 +86,23 @@ def test_logits_only_where_the_loss_looks(root: Path, monkeypatch: pytest.Monkey
     batch = batches(root, form(root)).next()
     gradients(cut(batch))
     assert rows == [int(batch["mask_loss"].sum())] and rows[0] < batch["mask_input"].sum() / 4
+
+
+def test_recomputing_gives_the_same_and_keeps_less(root: Path) -> None:
+    (part,) = cut(batches(root, form(root)).next())
+    found, kept = [], []
+    for again in (False, True):
+        made = model()
+        choose(made, "all")
+        if again:
+            recompute(made)
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            made.loss(part)[0].backward()
+        found.append(torch.cat([p.grad.flatten() for p in made.parameters()]))
+        kept.append(sum(sizes))
+    assert torch.equal(*found)
+    assert kept[1] < kept[0] / 2
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_float32(root: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.manifest import Answering
@@ -30,13 +31,14 @@ from handeye.records import provenance, read_lines, sha256_file, write_json
 from handeye.train import folder, vqa_state
 from handeye.train.metrics import FILE as METRICS
 from handeye.train.metrics import Metrics, rewind
+from handeye.train.trackers import open_trackers
 from handeye.train.vqa_config import RANDOM, VqaConfig
 from handeye.train.vqa_env import with_env
 from handeye.train.vqa_loop import train, validate
 from handeye.train.vqa_optimizer import choose, make_optimizer, steps_of
 from handeye.train.vqa_state import Tuning
 
-WITHOUT_CONSEQUENCE = {"out", "data", "keep", "loader_workers"}
+WITHOUT_CONSEQUENCE = {"out", "data", "keep", "loader_workers", "track", "recompute"}
 """Settings that do not change the result. `data` is compared by its content."""
 
 
@@ -55,6 +57,8 @@ def run(config: VqaConfig) -> int:
         batches = _batches(config, form, config.train, config.train_examples)
         unseen = _batches(config, form, config.valid, config.valid_examples) if config.valid else None
         trained = choose(model, config.trainable)
+        if config.recompute:
+            recompute(model)
         tuning = Tuning(model=model, optimizer=make_optimizer(model, config), batches=batches)
         steps = steps_of(config, len(batches))
         manifest = Answering(
@@ -65,7 +69,8 @@ def run(config: VqaConfig) -> int:
         write_json(config.out / "provenance.json", {**manifest.provenance, "trained": trained})
         vqa_state.restore(config.out, tuning)
         rewind(config.out, tuning.step)
-        metrics = Metrics(config.out, before=tuning.seconds)
+        trackers = open_trackers(config.track, config.out, folder.to_json(config))
+        metrics = Metrics(config.out, before=tuning.seconds, trackers=trackers)
         say(_summary(config, model, tuning, unseen, steps, device))
 
         def save(step: int) -> None:
@@ -81,6 +86,13 @@ def run(config: VqaConfig) -> int:
         save_checkpoint(config.out / "final", replace(manifest, step=tuning.step), model.state_dict())
         say(f"trained in {metrics.seconds / 60:.1f} minutes: {config.out / 'final'}")
         return _verdict(config)
+
+
+def recompute(model: paligemma.Model) -> None:
+    """From now on layers are computed once more on the way back."""
+    model.language.recompute = True
+    for layer in model.vision.layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def _start(config: VqaConfig, device: torch.device) -> tuple[paligemma.Model, Form]:

@@ -9,6 +9,7 @@ from typing import Literal
 from tyro.conf import Suppress
 
 from handeye.errors import UserError
+from handeye.train.config import Tracker
 
 Trainable = Literal["attention_only", "full_llm", "all"]
 RANDOM = "random"
@@ -109,6 +110,10 @@ class VqaConfig:
     precision: Literal["float32", "bf16"] = "float32"
     """What is computed in. `bf16`: weights, gradients and the optimizer stay float32, matrix products are bfloat16."""
 
+    recompute: bool = False
+    """Keep only each layer's input for the way back and compute the layer once more: less memory for a third more
+    time."""
+
     length: int = 512
     """Tokens of a question with its answer."""
 
@@ -130,6 +135,10 @@ class VqaConfig:
     validate_every: int = 100
     save_every: int = 500
     """Optimizer steps between validations, and between saves that training can go on from."""
+
+    track: tuple[Tracker, ...] = ()
+    """Also send what goes into metrics.jsonl to TensorBoard's files, or to Weights & Biases (its own variables,
+    WANDB_PROJECT and so on, say where)."""
 
     keep: int = 3
     """Saves kept. An older one goes only when the newer is whole."""

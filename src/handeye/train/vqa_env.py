@@ -27,6 +27,10 @@ def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
     return read
 
 
+def _wandb(text: str) -> tuple[str, ...]:
+    return ("wandb",) if text.lower() in ("true", "1", "yes", "on") else ()
+
+
 NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "MODEL_CHECKPOINT_PATH": ("start", str),
     "MODEL_TOKENIZER_PATH": ("tokenizer", Path),
@@ -54,6 +58,7 @@ NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "EVAL_EVERY": ("validate_every", int),
     "CHECKPOINT_EVERY": ("save_every", int),
     "MAX_CHECKPOINTS_TO_KEEP": ("keep", int),
+    "USE_WANDB": ("track", _wandb),
 }
 """Their name -> our field."""
 
@@ -62,7 +67,6 @@ ONLY: Mapping[str, tuple[str, ...]] = {
     "MODEL_IMG_VARIANT": ("So400m/14",),
     "MODEL_IMG_POOL_TYPE": ("none",),
     "EVAL_SAMPLER": ("greedy",),
-    "USE_WANDB": ("false", "0", "no", "off"),
 }
 """Names of which one value is what happens here anyway; another one is an error."""
 
@@ -77,8 +81,8 @@ WITHOUT_EFFECT = {
     "DATA_EVAL_FILE": "`handeye evaluate-vqa` is given it",
     "DATA_IMAGE_DIR": "the questions name their pictures",
     "SHUFFLE_BUFFER_SIZE": "every epoch is shuffled as a whole",
-    "WANDB_PROJECT": "metrics are in metrics.jsonl",
-    "WANDB_ENTITY": "metrics are in metrics.jsonl",
+    "WANDB_PROJECT": "wandb reads it from the environment: export it",
+    "WANDB_ENTITY": "wandb reads it from the environment: export it",
     "EVAL_NUM_EXAMPLES": "`handeye evaluate-vqa` is given it",
     "EVAL_BATCH_SIZE": "BATCH_SIZE is used",
     "EVAL_NUM_BEAMS": "answers are greedy",

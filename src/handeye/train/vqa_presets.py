@@ -16,6 +16,7 @@ def paligemma_xvr() -> VqaConfig:
         data=Path("data/Jaehwisong/XVR"),
         out=Path("runs/paligemma_xvr"),
         start="vlm.npz",
+        recompute=True,
     )
 
 
