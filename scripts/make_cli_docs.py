@@ -17,7 +17,7 @@ def page() -> str:
     parts = ["# Every flag\n\nMade by `make docs` from what `handeye VERB --help` prints.\n"]
     for name, verb in VERBS.items():
         words = name.split()
-        presets = ["tiny_tabletop"] if name == "train" else []
+        presets = ["tiny_tabletop", "paligemma_xvr"] if name == "train" else []
         for extra in [[], *[[preset] for preset in presets]]:
             out = io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
