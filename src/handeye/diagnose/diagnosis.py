@@ -129,8 +129,8 @@ def diagnose(
             causes += _only_there(simulated.causes(suffix=" in the simulator"), causes)
         played = live.play(stage, policy, policy.specs)
         shown = shown or played.seen
-        everything = np.concatenate([actions for actions, _ in vectors])
-        causes += live.causes(played, everything, policy.specs, stage.protocol)
+        demonstrated = [actions for actions, _ in vectors]
+        causes += live.causes(played, demonstrated, policy.specs, stage.protocol)
     if recorded.error >= CONSTANT and not any(cause.likelihood >= 0.7 for cause in causes):
         causes.append(_knows_nothing(recorded.error))
     return Diagnosis(

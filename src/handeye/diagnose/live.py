@@ -178,9 +178,11 @@ def _parts(actions: np.ndarray, specs: Specs) -> tuple[np.ndarray, np.ndarray]:
     return arm, opened < 0.5
 
 
-def causes(played: Played, demonstrated: np.ndarray, specs: Specs, protocol: Protocol) -> list[Cause]:
-    """`demonstrated`: actions (R, A) of the demonstrations."""
-    arm, closed = _parts(demonstrated, specs)
+def causes(played: Played, demonstrated: Sequence[np.ndarray], specs: Specs, protocol: Protocol) -> list[Cause]:
+    """`demonstrated`: actions (S, A) of each demonstration."""
+    arm, closed = _parts(np.concatenate(demonstrated), specs)
+    begun = [int(np.argmax(_parts(actions, specs)[1])) for actions in demonstrated]  # steps until it first closes
+    long_enough = min(rollout.steps for rollout in played.rollouts) > 1.5 * float(np.median(begun))
     usual, size = float((np.abs(arm) >= FULL * specs.action.high).mean()), float(np.abs(arm).mean())
     tests: list[tuple[bool, Callable[[], Cause]]] = [
         (
@@ -205,7 +207,7 @@ def causes(played: Played, demonstrated: np.ndarray, specs: Specs, protocol: Pro
             ),
         ),
         (
-            played.closed == 0 and closed.mean() > 0.1,
+            played.closed == 0 and closed.mean() > 0.1 and long_enough,
             lambda: Cause(
                 name="gripper never closes",
                 likelihood=0.35,
