@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -117,8 +118,6 @@ def test_killed_at_any_step_it_ends_the_same_to_the_bit(config: VqaConfig, tmp_p
 
 def test_going_on_is_the_same_without_a_kill(config: VqaConfig, tmp_path: Path) -> None:
     """In one process: a run whose last save and final are taken away goes on from the save before."""
-    import shutil
-
     whole, broken = replace(config, keep=2), replace(config, keep=2, out=tmp_path / "broken")
     assert run(whole) == run(broken) == 0
     shutil.rmtree(broken.out / "final")
@@ -230,6 +229,12 @@ def test_what_cannot_be_done(config: VqaConfig, changes: dict[str, object], said
     monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path))
     with pytest.raises(UserError, match=said):
         run(replace(config, steps=4, **changes))
+
+
+def test_several_processes_are_refused(config: VqaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="runs in one process"):
+        run(config)
 
 
 def test_another_tokenizer(config: VqaConfig, tmp_path: Path) -> None:

@@ -160,6 +160,12 @@ def _verdict(config: VqaConfig) -> int:
 
 
 def _prepare_torch(config: VqaConfig) -> torch.device:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "Training on questions runs in one process.",
+            why="torchrun started several, and each would train the same",
+            fix="leave torchrun out; --accumulate gives larger batches, --precision bf16 and --recompute save memory",
+        )
     torch.set_num_threads(len(os.sched_getaffinity(0)) if config.threads == "all" else config.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses the next line's promise
     torch.use_deterministic_algorithms(True)
