@@ -28,7 +28,7 @@ class QuickstartConfig:
     demos: int = 40
     """Demonstrations per task, each from a scene of its own."""
 
-    steps: int = 2000
+    steps: int = 4000
     """Optimizer steps."""
 
     episodes: int = 20

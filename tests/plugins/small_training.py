@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from small_openvla import SMALL
 from small_pi05 import EXPERT, LANGUAGE
+from small_vggt import OURS, QWEN3
 
 from handeye.models.openvla import LanguageConfig
 from handeye.models.siglip import SiglipConfig
 from handeye.models.vit import DINO, SIGLIP
 from handeye.train.config import OptimizerConfig
-from handeye.train.families import openpi, openvla
-from handeye.train.families.config import OftConfig, OpenpiConfig, OpenvlaConfig, PretrainedConfig
+from handeye.train.families import openpi, openvla, vggt_vla
+from handeye.train.families.config import OftConfig, OpenpiConfig, OpenvlaConfig, PretrainedConfig, VggtConfig
 
+QWEN3_BYTES = replace(QWEN3, vocabulary=512)
 PATCHES = {"image_size": 224, "patch_size": 56}
 
 
@@ -28,6 +30,11 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     vision = SiglipConfig(patch=56, width=8, depth=2, mlp=12, heads=2)
     sizes = {"vision": vision, "language": LANGUAGE, "expert": EXPERT, "vocabulary": 512}
     monkeypatch.setattr(openpi, "SMALL", sizes)
+    monkeypatch.setattr(
+        vggt_vla,
+        "SMALL",
+        {**{n: v for n, v in OURS.items() if n != "chunk"}, "prompt_length": 77, "language": QWEN3_BYTES},
+    )
 
 
 def made(kind: type[PretrainedConfig], data: Path, out: Path, /, **changes: Any) -> Any:
@@ -38,7 +45,7 @@ def made(kind: type[PretrainedConfig], data: Path, out: Path, /, **changes: Any)
     }
     if kind is OpenvlaConfig:
         settings["chunk"] = 1
-    if kind is not OpenpiConfig:
+    if kind in (OpenvlaConfig, OftConfig):
         settings["stored_as"] = "raw"
     return kind(**{**settings, **changes})
 
@@ -51,4 +58,5 @@ KINDS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "film": (OftConfig, {"film": True, "cameras": ("agentview",)}),
     "pi0": (OpenpiConfig, {"kind": "pi0", "chunk": 3}),
     "pi05": (OpenpiConfig, {"chunk": 3, "state_in_prompt": True}),
+    "vggt": (VggtConfig, {}),
 }

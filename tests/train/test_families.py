@@ -30,6 +30,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch)
 
 
+SLOW = OptimizerConfig(learning_rate=1e-3, warmup=1)
+
+
 def losses(config: TrainConfig) -> list[float]:
     return [line["loss"] for line in read_lines(config.out / FILE) if line["kind"] == "train"]
 
@@ -57,7 +60,7 @@ def test_from_nothing_to_a_policy_that_acts(fake_demos: Path, tmp_path: Path, na
     assert told["batch"] == 4 and policy.manifest.merged is False
 
 
-@pytest.mark.parametrize("name", ["openvla", "l1", "film", "pi05"])
+@pytest.mark.parametrize("name", ["openvla", "l1", "film", "pi05", "vggt"])
 def test_adapters_go_on_to_the_bit_and_end_up_merged(fake_demos: Path, tmp_path: Path, name: str) -> None:
     """From a checkpoint whose weights stay as they are, in one piece and in two."""
     kind, changes = KINDS[name]
@@ -126,6 +129,24 @@ def test_bfloat16_is_near_and_the_checkpoint_says_so(fake_demos: Path, tmp_path:
     checkpoint = load(half.out / "final")
     assert checkpoint.manifest.config["dtype"] == "bfloat16"
     assert torch.bfloat16 in {p.dtype for p in checkpoint.model.parameters()}
+
+
+def test_adapters_beside_four_bits(fake_demos: Path, tmp_path: Path) -> None:
+    """QLoRA: the language model's frozen weights have four bits in training; what is merged into has all of its own."""
+    pytest.importorskip("bitsandbytes")
+    base = run(made(OftConfig, fake_demos, tmp_path / "base", steps=2))
+    plain = made(OftConfig, fake_demos, tmp_path / "plain", start_from=base, lora_rank=2, precision="bf16", optimizer=SLOW)
+    four = replace(plain, out=tmp_path / "four", quantize="nf4")
+    run(plain)
+    run(four)
+    np.testing.assert_allclose(losses(four), losses(plain), rtol=0.1)
+    assert losses(four) != losses(plain)
+    before, after = (load(folder / "final").model.state_dict() for folder in (base, four.out))
+    adapters = {f"{module}.weight" for module in read_adapter(four.out / "adapter").down}
+    untouched = [n for n in after if n not in adapters and n.startswith("language_model.")]
+    assert untouched and all(torch.equal(after[n], before[n].bfloat16()) for n in untouched)
+    name = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert 0 < (after[name].float() - before[name]).abs().max() < 0.1
 
 
 def test_a_plain_openvla_gets_new_heads_and_nothing_else(fake_demos: Path, tmp_path: Path) -> None:

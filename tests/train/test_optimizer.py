@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from handeye.errors import UserError
 from handeye.train.config import OptimizerConfig, Schedule
 from handeye.train.optimizer import Ema, adamw, learning_rate
 
@@ -19,6 +20,16 @@ def test_weight_decay_is_for_what_is_multiplied() -> None:
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
     assert [id(p) for p in decayed["params"]] == [id(model["mix"].weight)]
     assert len(others["params"]) == 4
+
+
+def test_parts_may_learn_faster_or_slower() -> None:
+    model = nn.ModuleDict({"reader": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
+    groups = adamw(model, OptimizerConfig(), {"head.": 2.0, "head.bias": 0.5}).param_groups
+    factors = {id(p): group["factor"] for group in groups for p in group["params"]}
+    assert factors[id(model["reader"].weight)] == factors[id(model["reader"].bias)] == 1.0
+    assert (factors[id(model["head"].weight)], factors[id(model["head"].bias)]) == (2.0, 0.5)
+    with pytest.raises(UserError, match="--learning-rate-of haed"):
+        adamw(model, OptimizerConfig(), {"haed.": 2.0})
 
 
 def test_the_learning_rate_rises_and_then_falls_to_nothing() -> None:

@@ -30,7 +30,7 @@ def test_it_is_json_and_has_something_to_start_from(name: str) -> None:
         model = make_model(config, libero.specs(camera_size=128))
         assert sum(p.numel() for p in model.parameters()) < 5e6
     elif isinstance(config, PretrainedConfig):
-        assert (config.start_from is None) == (config.sizes == "small") == ("small" in name)
+        assert config.begins_with_something == (config.sizes == "published") == ("small" not in name)
 
 
 def test_the_command_line_starts_from_a_preset() -> None:

@@ -85,6 +85,9 @@ class TrainConfig:
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
+    learning_rate_of: dict[str, float] = field(default_factory=dict)
+    """Factors on the learning rate of parameters by the beginnings of their names: `projector. 0.1`."""
+
     lora_rank: int = 0
     """Rank of the adapters beside frozen weights (LoRA). 0: every weight is trained."""
 

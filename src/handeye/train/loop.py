@@ -53,7 +53,7 @@ def train(
             _check(step, means["loss"], norm, config, lambda arrays=arrays: named(arrays["sample"]))  # type: ignore[misc]
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["factor"]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             ema.update(step)

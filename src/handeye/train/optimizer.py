@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from handeye.errors import UserError
 from handeye.train.config import OptimizerConfig
 from handeye.train.parallel import local
 
@@ -17,14 +18,28 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def adamw(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Embeddings are looked up, not multiplied: decaying rows that a batch did not touch would only forget words."""
+def adamw(model: nn.Module, config: OptimizerConfig, factors: Mapping[str, float] | None = None) -> torch.optim.AdamW:
+    """Embeddings are looked up, not multiplied: decaying rows that a batch did not touch would only forget words.
+    `factors`: of the learning rate, by the beginning of a parameter's name; each group carries its own as `factor`."""
+    factors = factors or {}
+    parameters = trained(model)
+    for start in factors:
+        if not any(name.startswith(start) for name in parameters):
+            raise UserError(
+                f"--learning-rate-of {start} names nothing that is trained.",
+                fix=f"use beginnings of names such as {', '.join(sorted({n.split('.')[0] for n in parameters}))}",
+            )
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    parameters = list(trained(model).values())
-    decayed = [p for p in parameters if p.ndim >= 2 and id(p) not in looked_up]
-    others = [p for p in parameters if p.ndim < 2 or id(p) in looked_up]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    for name, p in parameters.items():
+        longest = max((start for start in factors if name.startswith(start)), key=len, default=None)
+        factor = 1.0 if longest is None else factors[longest]
+        groups.setdefault((factor, p.ndim >= 2 and id(p) not in looked_up), []).append(p)
+    found = [
+        {"params": some, "weight_decay": config.weight_decay if decays else 0.0, "factor": factor}
+        for (factor, decays), some in groups.items()
+    ]
+    return torch.optim.AdamW(found, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:

@@ -76,7 +76,7 @@ class Shared:
         if world.ranks > 1 and sharing == "fsdp":
             called = _in_parts(called, blocks)
         elif world.ranks > 1:
-            # Parts that no output depends on are frozen before (Begin.frozen), so that nobody waits for their gradients.
+            # Parts that no output depends on are frozen before (Begin.frozen): nobody waits for their gradients.
             self._synchronised = nn.parallel.DistributedDataParallel(called)
         self._called = called
 

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from handeye.train.config import OptimizerConfig, TrainConfig
-from handeye.train.families.config import ImageConfig, OftConfig, OpenpiConfig, OpenvlaConfig, TinyConfig
+from handeye.train.families.config import (
+    ImageConfig,
+    OftConfig,
+    OpenpiConfig,
+    OpenvlaConfig,
+    TinyConfig,
+    VggtConfig,
+)
 from handeye.train.vqa_presets import PRESETS_VQA
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
@@ -221,6 +228,42 @@ def pi05_small_tabletop() -> OpenpiConfig:
     )
 
 
+# ---- VGGT ------------------------------------------------------------------------------------------------------------
+
+
+def vggt_vla_libero(suite: str) -> VggtConfig:
+    return VggtConfig(
+        data=Path("data") / f"{suite}_no_noops",
+        out=Path(f"runs/vggt_vla_{suite}"),
+        vggt=Path("checkpoints/VGGT-1B/model.safetensors"),
+        qwen=Path("checkpoints/Qwen3-0.6B-Base"),
+        steps=30_000,
+        batch=32,
+        chunk=10,
+        # AtlasVLA's factors of the learning rate: language projector a tenth, what acts twice.
+        learning_rate_of={"language_encoder.projector.": 0.1, "decoder.": 2.0},
+        optimizer=OptimizerConfig(learning_rate=1e-4, warmup=1000, betas=(0.9, 0.999), ema=0.0),
+        lora_rank=8,
+        lora_alpha=16,
+        precision="bf16",
+        checkpointing=True,
+        save_every=2000,
+        validate_every=2000,
+        device="cuda",
+    )
+
+
+def vggt_vla_small_tabletop() -> VggtConfig:
+    return VggtConfig(
+        data=Path("demos/tabletop"),
+        out=Path("runs/vggt_vla_small_tabletop"),
+        sizes="small",
+        steps=4000,
+        batch=32,
+        optimizer=SMALL,
+    )
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------
 
 NAMES = dict(zip(SUITES, ("LIBERO-Spatial", "LIBERO-Object", "LIBERO-Goal", "LIBERO-10"), strict=True))
@@ -253,6 +296,13 @@ PRESETS: dict[str, Preset] = {
     "pi05_xvr_libero": Preset("The same from a base whose reader was tuned on XVR.", pi05_xvr_libero),
     "pi0_libero_lora": Preset("pi0 with adapters, for one GPU.", pi0_libero_lora),
     "pi05_libero_lora": Preset("pi0.5 with adapters, for one GPU.", pi05_libero_lora),
+    **{
+        f"vggt_vla_{suite}": Preset(f"A policy on VGGT and Qwen3 on {name}.", partial(vggt_vla_libero, suite))
+        for suite, name in NAMES.items()
+    },
+    "vggt_vla_small_tabletop": Preset(
+        "The same, reduced, on the tabletop suite, from nothing.", vggt_vla_small_tabletop
+    ),
     "pi05_small_tabletop": Preset("pi0.5, reduced, on the tabletop suite, from nothing.", pi05_small_tabletop),
 }
 

@@ -75,7 +75,7 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     training = Training(
         model=model,
         ema=Ema(model, config.optimizer.ema),
-        optimizer=adamw(model, config.optimizer),
+        optimizer=adamw(model, config.optimizer, config.learning_rate_of),
         batches=Batches(
             samples, config.batch, config.seed, rank=world.rank, ranks=world.ranks, workers=config.loader_workers
         ),
@@ -92,7 +92,11 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
         say(_summary(config, model, seen, held_out, training.step, world))
     trackers = open_trackers(config.track, config.out, state.to_json(config)) if world.first else []
     metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
-    weights = partial(checkpoint_weights, training, begun, config)
+
+    def weights() -> dict[str, Tensor]:
+        """What is quantised cannot be merged into: the base is read once more."""
+        again = begin(config, demos.specs, statistics).model.state_dict() if config.quantize != "none" else {}
+        return checkpoint_weights(training, begun, config, again)
 
     def save(step: int, validation: dict[str, Any]) -> None:
         training.step, training.seconds = step, metrics.seconds
@@ -141,13 +145,17 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
 def prepare(config: TrainConfig, begun: Begin, targets: list[str], device: str) -> nn.Module:
     """On its device, with adapters, and only that trained which should be."""
     model = begun.model
+    if config.quantize != "none":
+        from handeye.compute.precision import quantise
+
+        quantise(model, config.quantize, device)
     if targets:
         lora.add(model, targets, config)
     for name, parameter in model.named_parameters():
         plain = name.replace(".base_layer.", ".")
         learns = ".lora_" in name or not config.lora_rank or begun.whole(plain)
-        parameter.requires_grad_(learns and not begun.frozen(plain))
-        if parameter.requires_grad:
+        parameter.requires_grad_(learns and not begun.frozen(plain) and parameter.is_floating_point())
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
     if config.checkpointing:
         _recompute(model, begun)
@@ -163,10 +171,16 @@ def _recompute(model: nn.Module, begun: Begin) -> None:
             module.recompute = True  # type: ignore[assignment]
 
 
-def checkpoint_weights(training: Training, begun: Begin, config: TrainConfig) -> dict[str, Tensor]:
-    """Averaged, merged, in the types of the checkpoint, on the CPU. Every process must ask."""
+def checkpoint_weights(
+    training: Training, begun: Begin, config: TrainConfig, base: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Averaged, merged, in the types of the checkpoint, on the CPU. Every process must ask. `base`: weights that stand
+    in the place of quantised ones; everything that is trained is the model's own."""
     with training.ema.applied():
         tensors = _all_tensors(training.model)
+        if base:
+            own = {name: t for name, t in tensors.items() if name in training.ema.parameters}
+            tensors = {**base, **own}
         merged = lora.merge(tensors, config)
         return {name: tensor.to(begun.saved_as(name)) for name, tensor in merged.items()}
 

@@ -29,6 +29,7 @@ FAMILIES = {
     "OpenvlaConfig": "handeye.train.families.openvla",
     "OftConfig": "handeye.train.families.openvla",
     "OpenpiConfig": "handeye.train.families.openpi",
+    "VggtConfig": "handeye.train.families.vggt_vla",
 }
 """By the name of the configuration's class."""
 

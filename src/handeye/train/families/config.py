@@ -84,14 +84,16 @@ class PretrainedConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sizes == "published" and self.start_from is None:
+        if self.sizes == "published" and not self.begins_with_something:
             raise UserError(
                 f"{self.family} has nothing to start from.",
                 why="billions of weights are not learned from demonstrations alone",
                 fix="give the published checkpoint with --start-from DIR, or --sizes small to try things out",
             )
-        if self.sizes == "small" and self.quantize != "none":
-            raise UserError("A small model is not quantised.", why="there is nothing to save", fix="leave it out")
+
+    @property
+    def begins_with_something(self) -> bool:
+        return self.start_from is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +153,39 @@ class OpenpiConfig(PretrainedConfig):
     @property
     def family(self) -> str:
         return "pi05"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VggtConfig(PretrainedConfig):
+    """A policy on VGGT's geometry and Qwen's language, in our form (docs/models/vggt_vla.md); or, from a checkpoint of
+    AtlasVLA, in its."""
+
+    vggt: Path | None = None
+    """facebook/VGGT-1B's weights (model.safetensors or model.pt), to begin with instead of a whole policy."""
+
+    qwen: Path | None = None
+    """The folder of Qwen3-0.6B (or Qwen2-0.5B, named so by its own config.json): weights and tokenizer."""
+
+    freeze_language: bool = True
+    """The language model stays as it is, as in AtlasVLA."""
+
+    cameras: tuple[str, ...] = libero.CAMERAS
+
+    @property
+    def family(self) -> str:
+        return "vggt_vla"
+
+    def __post_init__(self) -> None:
+        if (self.vggt is None) != (self.qwen is None):
+            raise UserError(
+                "A policy on VGGT needs both halves.",
+                why=f"--{'qwen' if self.qwen is None else 'vggt'} is missing",
+                fix="give --vggt FILE and --qwen DIR",
+            )
+        if self.vggt is not None and self.start_from is not None:
+            raise UserError("There are two things to start from.", fix="give --start-from, or --vggt and --qwen")
+        super().__post_init__()
+
+    @property
+    def begins_with_something(self) -> bool:
+        return super().begins_with_something or self.vggt is not None
