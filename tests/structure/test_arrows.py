@@ -22,13 +22,13 @@ MAY_USE = {
     "models": set(),
     "compute": {"models"},
     "checkpoints": {"models", "data", "compute"},
-    "train": {"models", "data", "checkpoints", "compute"},
+    "train": {"models", "data", "checkpoints", "compute", "policy"},  # `policy`: how options follow a folder's name
     "serve": {"data", "models", "checkpoints", "policy", "compute"},
     "policy": {"data"},  # `replay` reads demonstrations
     # `data`: questions are asked of a set of them; `compute`: the names of its flags
     "evaluate": {"distributed", "policy", "sim", "expert", "data", "compute"},
     "report": {"evaluate"},
-    "doctor": {"sim", "data"},  # torch only in the processes of doctor/probes.py
+    "doctor": {"sim", "data", "compute", "train", "models"},  # torch only in the processes of doctor/probes.py
     "diagnose": {"data", "evaluate", "expert", "policy", "sim"},
 }
 NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}

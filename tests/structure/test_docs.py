@@ -57,7 +57,7 @@ def test_every_verb_is_on_the_flags_page_and_every_preset_builds() -> None:
         assert f"## handeye {verb}\n" in page
     assert len(PRESETS) >= 5
     for name, preset in PRESETS.items():
-        assert preset().family, name
+        assert preset.make().family, name
 
 
 def test_recipes_parse_and_call_verbs_that_exist() -> None:
