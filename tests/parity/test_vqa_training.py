@@ -117,8 +117,8 @@ def test_a_step_of_sgd(golden: Golden, count: Count) -> None:
 
 
 def test_a_step_of_sgd_on_attention(golden: Golden, count: Count) -> None:
-    """The reference's first trainer clips by the norm over frozen arrays too: with that norm, the very weights. Our loop
-    takes the norm over what is trained, as its newest does."""
+    """The reference's first trainer clips by the norm over frozen arrays too: with that norm, the very weights. Our
+    loop takes the norm over what is trained, as its newest does."""
     said, model, batch = golden.said["sgd_step_attention_only"], golden.model(), golden.batch(1)
     trained = choose(model, "attention_only")
     optimizer = make_optimizer(model, replace(paligemma_xvr(), optimizer="sgd"))
