@@ -10,8 +10,6 @@ from typing import Any
 
 from handeye.doctor import probes
 from handeye.doctor.findings import Finding, of
-from handeye.doctor.machines import Machine
-from handeye.doctor.profiles import FAMILIES, acting, training
 
 TOPIC = "gpu"
 ok, warn, fail = of(TOPIC)
@@ -118,27 +116,16 @@ def _device(device: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fin
 
 
 def _fits(name: str, total: float, bfloat16: bool) -> Iterator[Finding]:
-    """By the same figures as `handeye doctor --profile`, which shows them."""
-    card = Machine(
-        about=name,
-        gpu_gb=0.97 * total,
-        tflops=1.0,
-        single=1.0,
-        bandwidth=1.0,
-        bfloat16=bfloat16,
-        cores=1,
-        memory=0.0,
-        source="this card",
-    )
-    act, train, small = [], [], False
-    for family, sizes in FAMILIES.items():
-        precision, need = acting(card, sizes)
-        act.append(f"{family} {precision} {need:.1f} GB" if precision else f"{family} does not fit ({need:.1f} GB)")
-        method, examples, size = training(card, sizes)
-        train.append(f"{family} {method} {examples} at once" if method else f"{family} does not fit ({size:.0f} GB)")
-        small |= not precision
-    if small:
-        yield warn("acts with", ", ".join(act), "the others end with 'out of memory'", PROFILE)
+    """From shapes, as `handeye doctor --profile` and compute/advice.py count them."""
+    try:
+        plans = probes.ask("fits", name, str(total * GB / 2**30), str(bfloat16))
+    except probes.UnansweredError as why:
+        yield warn("what fits", f"not counted: {why}", "nothing is known about memory", PROFILE)
+        return
+    act = {family: plan["act"] for family, plan in plans.items()}
+    said = ", ".join(f"{family} {plan or 'does not fit'}" for family, plan in act.items())
+    if all(act.values()):
+        yield ok("acts with", said)
     else:
-        yield ok("acts with", ", ".join(act))
-    yield ok("trains with", ", ".join(train))
+        yield warn("acts with", said, "the others end with 'out of memory'", PROFILE)
+    yield ok("trains with", ", ".join(f"{family} {plan['train'] or 'does not fit'}" for family, plan in plans.items()))

@@ -11,8 +11,8 @@ class Machine:
     """`cores` and `memory` are what such a machine usually has; the others are the GPU's own."""
 
     about: str
-    gpu_gb: float
-    """Usable, GB (1e9 bytes): some of a card's memory is CUDA's own."""
+    gib: float
+    """Of the GPU, as nvidia-smi says it. 0: there is none."""
 
     tflops: float
     """Half precision with single-precision sums."""
@@ -31,27 +31,27 @@ class Machine:
 
 MACHINES: Mapping[str, Machine] = {
     "colab-t4": Machine(
-        about="Tesla T4 in a notebook", gpu_gb=15.0, tflops=65.0, single=8.1, bandwidth=320.0,
+        about="Tesla T4 in a notebook", gib=15.0, tflops=65.0, single=8.1, bandwidth=320.0,
         bfloat16=False, cores=2, memory=12.7,
         source="NVIDIA T4 data sheet; Colab's free machine",
     ),
     "sciserver-40gb": Machine(
-        about="A100 40 GB, shared", gpu_gb=40.5, tflops=312.0, single=19.5, bandwidth=1555.0,
+        about="A100 40 GB, shared", gib=40.0, tflops=312.0, single=19.5, bandwidth=1555.0,
         bfloat16=True, cores=8, memory=64.0,
         source="NVIDIA A100 data sheet; cores and memory assumed",
     ),
     "vast-l40s": Machine(
-        about="L40S 48 GB, rented", gpu_gb=46.0, tflops=362.0, single=91.6, bandwidth=864.0,
+        about="L40S 48 GB, rented", gib=45.0, tflops=362.0, single=91.6, bandwidth=864.0,
         bfloat16=True, cores=16, memory=64.0,
         source="NVIDIA L40S data sheet; cores and memory assumed",
     ),
     "a100": Machine(
-        about="A100 80 GB", gpu_gb=81.0, tflops=312.0, single=19.5, bandwidth=2039.0,
+        about="A100 80 GB", gib=80.0, tflops=312.0, single=19.5, bandwidth=2039.0,
         bfloat16=True, cores=16, memory=128.0,
         source="NVIDIA A100 data sheet; cores and memory assumed",
     ),
     "cpu": Machine(
-        about="no GPU, two cores", gpu_gb=0.0, tflops=0.1, single=0.1, bandwidth=20.0,
+        about="no GPU, two cores", gib=0.0, tflops=0.1, single=0.1, bandwidth=20.0,
         bfloat16=False, cores=2, memory=16.0,
         source="0.1 TFLOPS and 20 GB/s assumed for two cores",
     ),

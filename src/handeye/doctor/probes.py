@@ -80,6 +80,20 @@ def imports(*names: str) -> dict[str, str]:
     return found
 
 
+def fits(name: str, gib: str, bfloat16: str) -> dict[str, dict[str, str]]:
+    """Family -> how it acts and how it learns on such a GPU; "" where it does not fit."""
+    from handeye.compute.advice import Gpu, advise
+    from handeye.doctor.profiles import USES
+
+    card, found = Gpu(name=name, gib=float(gib), bfloat16=bfloat16 == "True"), {}
+    for family in USES:
+        advised = advise(family, card)
+        act = f"{advised.act.precision} {advised.act.memory.total / 1e9:.1f} GB" if advised.act else ""
+        train = next((f"{plan.way} {plan.batch} at once" for plan in advised.train), "")
+        found[family] = {"act": act, "train": train}
+    return found
+
+
 def attention() -> dict[str, Any]:
     """Every way in which torch computes attention here, with padding, against a sum in double precision."""
     import torch
@@ -132,6 +146,7 @@ def egl() -> dict[str, Any]:
 PROBES: dict[str, Callable[..., Any]] = {
     "torch": torch_and_gpus,
     "imports": imports,
+    "fits": fits,
     "attention": attention,
     "simulator": simulator,
     "egl": egl,

@@ -1,28 +1,31 @@
-"""What to use on a kind of machine, for each family: what fits, what it is made of, about how long it takes, and the
-lines to type. Estimates: each figure they start from is here, with its source, and printed beside them.
+"""What to use on a kind of machine, for each family: what fits, about how long it takes, and the lines to type.
 
-    memory of an answer     weights in their precision x 1.2
-    memory of training      weights, adapters and their optimizer, + what each example of a batch keeps
-    time of an answer       2 x weights x tokens / (speed x 0.4), + passes that only read: weights / (bandwidth x 0.7)
-    time of a step          8 x weights x tokens x batch / (speed x 0.35): forward, backward, and forward once more
-                            where activations are computed again
+Memory is counted from shapes (compute/advice.py). Times are estimates from figures that are printed beside them:
+
+    an answer   multiplications / (the GPU's speed x 0.4), and for passes that only read, weights / (bandwidth x 0.7)
+    a step      3 times an answer's multiplications for every weight, 2 for adapters alone, once more where activations
+                are computed again; / (speed x 0.35)
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from handeye.console import say
 from handeye.doctor.machines import MACHINES, Machine
+from handeye.errors import UserError
+
+if TYPE_CHECKING:
+    from handeye.compute.advice import Plan, Stack
 
 USE, READ, TRAIN = 0.4, 0.7, 0.35
 """Shares of a GPU's best that large transformers reach: multiplying for one answer, reading weights, training. Assumed;
 training's is what public reports of transformers of this size lie around."""
 
-ROOM = 1.2
 STEPS = 220
 """Of an episode: LIBERO-Spatial's horizon, which failures use up (openvla run_libero_eval.py:174)."""
 
@@ -34,74 +37,50 @@ EPISODES = 500
 FRAMES = 52_970
 """Steps of LIBERO-Spatial's demonstrations without no-ops (lerobot/libero_spatial_image)."""
 
-BYTES = {"bf16": 2.0, "fp16": 2.0, "fp32": 4.0, "int8": 1.0, "nf4": 0.52}
-"""Per weight. nf4: half a byte, and scales that are quantised themselves (Dettmers et al. 2023)."""
+PATIENCE = 20.0
+"""Seconds. Where an answer takes longer, nobody evaluates."""
+
+EMULATED = "no bfloat16 arithmetic: training in it is emulated, at the speed of single precision at best"
+
+TINY_STEP = 0.24
+"""Seconds of training on two cores: 15,000 steps take under an hour (train/presets.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """Billions of weights as `handeye inspect` counts them."""
-
-    weights: float
-    quantised: float
-    """Of them in the Linear layers that --precision int8 and nf4 reach (compute/precision.py)."""
-
-    tokens: int
-    """Read for one answer."""
-
-    passes: int
-    """That read weights and hardly multiply: further action tokens, steps of denoising."""
-
-    per_pass: float
-    """Billions of weights that such a pass reads."""
-
-    replan: int
-    """Actions executed of an answer, by the protocol of its published numbers."""
-
-    example_gb: float
-    """That one training example keeps, with LoRA in bfloat16."""
-
-    example_source: str
-    adapters_gb: float
-    """LoRA of rank 32, its gradients and its optimizer."""
-
-    batch: int
-    """Of the published run."""
+class Use:
+    """Of a family, by the protocol of its published numbers."""
 
     protocol: str
-    preset: str
-    types: tuple[str, ...] = ("bf16", "fp16", "fp32")
-    """That it acts in (its model's own `types`)."""
+    replan: int
+    """Actions executed of an answer."""
 
-    step_s: float | None = None
-    """Of training, measured, where it does not depend on a GPU."""
+    passes: Mapping[int, int]
+    """Which of its stacks runs how often more for one answer, token by token or step by step, and mostly reads."""
+
+    presets: Mapping[str, str]
+    """Way of training -> the preset for it. pi0.5's of every weight averages them too, and needs several GPUs."""
+
+    half: bool = False
+    """It is published for bfloat16, though its configuration says float32 unless it is told."""
 
 
-FAMILIES: Mapping[str, Family] = {
-    "tiny": Family(
-        weights=0.0009, quantised=0.0, tokens=1, passes=0, per_pass=0.0, replan=8, example_gb=0.01,
-        example_source="measured; 15,000 steps of training take under an hour on two cores", adapters_gb=0.0, batch=32,
-        protocol="", preset="tiny_libero_spatial", types=("fp32",), step_s=0.24,
+USES: Mapping[str, Use] = {
+    "tiny": Use(protocol="", replan=8, passes={}, presets={"full": "tiny_libero_spatial"}),
+    "openvla": Use(
+        protocol="openvla-2024", replan=1, passes={2: 6},
+        presets={"lora": "openvla_libero_spatial", "qlora": "openvla_libero_spatial"},
     ),
-    "openvla": Family(
-        weights=7.54, quantised=6.48, tokens=281, passes=6, per_pass=7.54, replan=1, example_gb=3.3,
-        example_source="72 GB with 16 examples (openvla README), less weights and adapters", adapters_gb=1.8,
-        batch=128, protocol="openvla-2024", preset="openvla_libero_spatial",
+    "openvla_oft": Use(
+        protocol="oft-2025", replan=8, passes={},
+        presets={"lora": "oft_libero_spatial", "qlora": "oft_libero_spatial"},
     ),
-    "openvla_oft": Family(
-        weights=7.65, quantised=6.48, tokens=600, passes=0, per_pass=0.0, replan=8, example_gb=5.3,
-        example_source="62 GB with 8 examples, 25 GB with one (openvla-oft LIBERO.md)", adapters_gb=1.8, batch=64,
-        protocol="oft-2025", preset="oft_libero_spatial",
+    "pi05": Use(
+        protocol="openpi-2025", replan=5, passes={2: 9},
+        presets={"lora": "pi05_libero_lora"}, half=True,
     ),
-    "pi05": Family(
-        weights=3.62, quantised=0.0, tokens=712, passes=10, per_pass=0.43, replan=5, example_gb=2.0,
-        example_source="22.5 GB for LoRA (openpi README), less weights; assumed for several examples", adapters_gb=1.0,
-        batch=32, protocol="openpi-2025", preset="pi05_libero_lora", types=("bf16", "fp32"),
-    ),
-    "vggt_vla": Family(
-        weights=1.54, quantised=0.0, tokens=599, passes=0, per_pass=0.0, replan=10, example_gb=2.5,
-        example_source="34 bytes x tokens x width x blocks (Korthikanti et al. 2022), twice for DINOv2 and VGGT",
-        adapters_gb=1.0, batch=32, protocol="openpi-2025", preset="vggt_vla_libero_spatial", types=("fp32",),
+    "vggt_vla": Use(
+        protocol="handeye-2026", replan=8, passes={},
+        presets={"full": "vggt_vla_libero_spatial", "lora": "vggt_vla_libero_spatial"},
     ),
 }  # fmt: skip
 
@@ -116,78 +95,115 @@ class Advice:
 
     attention: str
     act_gb: float
+    """1e9 bytes, as are the others."""
+
     answer_s: float
     evaluate_h: float
     """500 episodes of 220 steps, simulator and model side by side."""
 
     workers: int
-    rows: int
     train: str
-    """`bf16 LoRA`, `nf4 LoRA`, or "" if not even one example fits."""
+    """`full`, `lora`, `qlora`, or "" if not even one example fits."""
 
     micro: int
     """Examples in memory at once."""
 
     accumulate: int
+    checkpointing: bool
     train_gb: float
     epoch_h: float
     """Each step of LIBERO-Spatial's demonstrations once."""
 
     lines: tuple[str, ...]
     why: tuple[str, ...]
+    """The figures behind it."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: None if value == math.inf else value for name, value in asdict(self).items()}
 
 
 def advise(name: str, family: str) -> Advice:
-    machine, of = MACHINES[name], FAMILIES[family]
-    precision, act_gb = acting(machine, of)
-    answer = _answer(machine, of, precision) if precision else math.inf
-    questions = STEPS / of.replan
+    """UserError where torch, which the models are counted with, is not there."""
+    try:
+        from handeye.compute import advice
+        from handeye.models import FAMILIES
+    except Exception as error:  # a broken torch raises whatever it likes
+        raise UserError(
+            "What fits cannot be counted.", why=f"torch: {error}", fix="handeye doctor --topics environment gpu"
+        ) from None
+    machine, use = MACHINES[name], USES[family]
+    card = advice.Gpu(name=machine.about, gib=machine.gib or machine.memory / 1.074, bfloat16=machine.bfloat16)
+    given: Any = import_module(FAMILIES[family]).Config()
+    if hasattr(given, "dtype"):  # without a GPU what is halved or rounded is slower still
+        half = "bfloat16" if use.half and machine.bfloat16 else given.dtype
+        given = replace(given, dtype=half if machine.gib else "float32")
+    blocks, counted = advice.stacks(family, given), advice.count(family, given)
+    advised = advice.advise(family, card, given)
+    act, plan = advised.act, _training(machine, use, advised.train)
+    if act is not None and machine.gib == 0 and act.precision != "fp32":
+        act = None
+    answer = _answer(machine, use, blocks, act) if act is not None else math.inf
+    if answer > PATIENCE:
+        act = None
+    batch = _batch(use.presets[plan.way]) if plan is not None else 0
+    micro = min(plan.batch, batch) if plan is not None else 0
+    questions = STEPS / use.replan
     simulator = EPISODES * (STEPS * PHYSICS + questions * DRAW) / machine.cores
-    method, micro, train_gb = training(machine, of)
-    accumulate = max(1, of.batch // micro) if micro else 0
-    step = of.step_s or 8 * of.weights * 1e9 * of.tokens * of.batch / (_speed(machine, "bf16") * TRAIN)
+    need = advice.memory(family, given) if act is None else act.memory
+    accumulate = max(1, batch // micro) if micro else 0
     return Advice(
         family=family,
-        precision=precision,
+        precision="" if act is None else act.precision,
         attention="sdpa" if not machine.bfloat16 else "auto",
-        act_gb=act_gb,
+        act_gb=need.total / 1e9,
         answer_s=answer,
-        evaluate_h=max(simulator, EPISODES * questions * answer) / 3600 if precision else math.inf,
+        evaluate_h=math.inf if act is None else max(simulator, EPISODES * questions * answer) / 3600,
         workers=machine.cores,
-        rows=4 if machine.gpu_gb > 2 * act_gb else 1,
-        train=method,
+        train="" if plan is None else plan.way,
         micro=micro,
         accumulate=accumulate,
-        train_gb=train_gb,
-        epoch_h=FRAMES / of.batch * step / 3600 if micro else math.inf,
-        lines=_lines(machine, of, family, precision, method, accumulate),
+        checkpointing=plan is not None and plan.checkpointing,
+        train_gb=0.0 if plan is None else plan.memory.total / 1e9,
+        epoch_h=_epoch(machine, family, blocks, plan),
+        lines=_lines(machine, family, act, plan, accumulate),
         why=(
-            f"{of.weights:g} billion weights, {of.tokens} tokens a question, {of.passes} passes after that",
-            f"an example in training: {of.example_gb:g} GB ({of.example_source})",
+            *_why(counted.total, blocks, plan),
+            *(EMULATED,) * (plan is not None and not machine.bfloat16 and bool(blocks)),
         ),
     )
 
 
-def _gb(of: Family, precision: str) -> float:
-    """Of the weights."""
-    if precision in ("int8", "nf4"):
-        return of.quantised * BYTES[precision] + (of.weights - of.quantised) * 2
-    return of.weights * BYTES[precision]
+def _training(machine: Machine, use: Use, plans: tuple[Plan, ...]) -> Plan | None:
+    """The first that there is a preset for; on a CPU only what learns there."""
+    known = [plan for plan in plans if plan.way in use.presets]
+    if machine.gib == 0 and use.protocol:
+        return None
+    return known[0] if known else None
 
 
-def acting(machine: Machine, of: Family) -> tuple[str, float]:
-    """The most exact precision that fits, and its memory."""
-    room = machine.gpu_gb or machine.memory
-    half = "bf16" if machine.bfloat16 else "fp16"
-    choices = [kind for kind in ("fp32",) if half not in of.types or not machine.gpu_gb] or [half]
-    choices += ["int8", "nf4"] if of.quantised and machine.gpu_gb else []
-    for precision in choices:
-        if (need := _gb(of, precision) * ROOM) < room:
-            return precision, need
-    return "", _gb(of, choices[-1]) * ROOM
+def _batch(preset: str) -> int:
+    from handeye.train.presets import PRESETS
+
+    return PRESETS[preset].make().batch
+
+
+# ---- times -----------------------------------------------------------------------------------------------------------
+
+
+def weights(stack: Stack) -> float:
+    """Numbers in one stack's blocks."""
+    attention = 4 if stack.kind == "vit" else 2 + 2 * _shared(stack)
+    mlp = 2 if stack.kind == "vit" else 3
+    return float(stack.depth * stack.width * (attention * stack.heads + mlp * stack.mlp))
+
+
+def _shared(stack: Stack) -> float:
+    """Keys' and values' share of the queries' width."""
+    return stack.cached / (2 * stack.heads) if stack.cached else 1.0
+
+
+def multiplications(blocks: tuple[Stack, ...]) -> float:
+    return sum((2 * stack.tokens * weights(stack) for stack in blocks), 0.0)
 
 
 def _speed(machine: Machine, precision: str) -> float:
@@ -196,48 +212,54 @@ def _speed(machine: Machine, precision: str) -> float:
     return (machine.single if single else machine.tflops) * 1e12
 
 
-def _answer(machine: Machine, of: Family, precision: str) -> float:
-    multiply = 2 * of.weights * 1e9 * of.tokens / (_speed(machine, precision) * USE)
-    share = _gb(of, precision) / of.weights
-    return multiply + of.passes * of.per_pass * share / (machine.bandwidth * READ)
+def _answer(machine: Machine, use: Use, blocks: tuple[Stack, ...], act: Plan) -> float:
+    bytes_each = {"fp32": 4.0, "int8": 1.0, "nf4": 0.52}.get(act.precision, 2.0)
+    read = sum(times * weights(blocks[index]) * bytes_each for index, times in use.passes.items())
+    multiply = multiplications(blocks) / (_speed(machine, act.precision) * USE)
+    return multiply + read / (machine.bandwidth * 1e9 * READ)
 
 
-def training(machine: Machine, of: Family) -> tuple[str, int, float]:
-    """How, with how many examples at once, and the memory that takes."""
-    if of.step_s is not None:
-        return "full, fp32", of.batch, max(1.0, of.batch * of.example_gb)
-    if machine.gpu_gb == 0:
-        return "", 0, of.weights * 4 * 4
-    for method, precision in (("bf16 LoRA", "bf16"), ("nf4 LoRA", "nf4")):
-        if precision == "nf4" and not of.quantised:
-            continue
-        base = _gb(of, precision) + of.adapters_gb
-        room = machine.gpu_gb * 0.95 - base
-        if (examples := int(room / of.example_gb)) >= 1:
-            micro = min(of.batch, 2 ** int(math.log2(examples)))
-            return method, micro, base + micro * of.example_gb
-    return "", 0, _gb(of, "nf4" if of.quantised else "bf16") + of.adapters_gb + of.example_gb
+def _epoch(machine: Machine, family: str, blocks: tuple[Stack, ...], plan: Plan | None) -> float:
+    if plan is None:
+        return math.inf
+    if family == "tiny":
+        return FRAMES / 32 * TINY_STEP / 3600
+    passes = (3 if plan.way == "full" else 2) + plan.checkpointing
+    return FRAMES * passes * multiplications(blocks) / (_speed(machine, "bf16") * TRAIN) / 3600
 
 
-def _lines(machine: Machine, of: Family, family: str, precision: str, method: str, accumulate: int) -> tuple[str, ...]:
-    lines = []
-    if method and family != "tiny":
-        quantised = " --quantize nf4" if method.startswith("nf4") else ""
-        loaders = f" --loader-workers {min(8, machine.cores - 1)}" if machine.cores > 2 else ""
-        rank = "" if of.preset.endswith("_lora") else " --lora-rank 32"
-        lines.append(
-            f"handeye train {of.preset} --precision bf16{rank} --checkpointing --accumulate {accumulate}"
-            f"{quantised}{loaders}"
-        )
-    elif method:
-        lines.append(f"handeye train {of.preset}")
-    if precision:
-        how = f" --precision {precision}" if family != "tiny" else ""
+# ---- lines -----------------------------------------------------------------------------------------------------------
+
+
+def _lines(machine: Machine, family: str, act: Plan | None, plan: Plan | None, accumulate: int) -> tuple[str, ...]:
+    use, lines = USES[family], []
+    if plan is not None:
+        how = "" if family == "tiny" else f" --precision bf16 --accumulate {accumulate}"
+        how += " --checkpointing" if plan.checkpointing else ""
+        how += " --quantize nf4" if plan.way == "qlora" else ""
+        how += " --lora-rank 0" if plan.way == "full" and "lora" in use.presets else ""
+        how += f" --loader-workers {min(8, machine.cores - 1)}" if machine.cores > 2 and family != "tiny" else ""
+        lines.append(f"handeye train {use.presets[plan.way]}{how}")
+    if act is not None:
+        how = "" if family == "tiny" else f" --precision {act.precision}"
         how += " --attention sdpa" if family.startswith("openvla") and not machine.bfloat16 else ""
-        how += f" --protocol {of.protocol}" if of.protocol else ""
-        where = "CHECKPOINT" if family != "tiny" else "runs/tiny_libero_spatial"
+        how += f" --protocol {use.protocol}" if use.protocol else ""
+        where = "CHECKPOINT" if use.protocol else "runs/tiny_libero_spatial"
         lines.append(f"handeye evaluate {where} --suite libero_spatial --workers {machine.cores}{how}")
     return tuple(lines)
+
+
+def _why(total: int, blocks: tuple[Stack, ...], plan: Plan | None) -> tuple[str, ...]:
+    tokens = "; ".join(f"{stack.tokens} tokens x {stack.depth} blocks of {stack.width}" for stack in blocks)
+    size = f"{total / 1e9:.2f} billion weights" if total > 1e8 else f"{total / 1e6:.2f} million weights"
+    said = [size + (f"; {tokens}" if tokens else "")]
+    if plan is not None and blocks:
+        parts = plan.memory
+        said.append(
+            f"training: {parts.weights / 1e9:.1f} GB of weights, {parts.learning / 1e9:.1f} to learn with, "
+            f"{parts.activations / 1e9:.1f} of activations"
+        )
+    return tuple(said)
 
 
 # ---- on the screen ---------------------------------------------------------------------------------------------------
@@ -246,34 +268,36 @@ def _lines(machine: Machine, of: Family, family: str, precision: str, method: st
 def show(name: str) -> None:
     machine = MACHINES[name]
     say(f"{name}: {machine.about}")
-    if machine.gpu_gb:
+    if machine.gib:
         half = "bfloat16" if machine.bfloat16 else "no bfloat16: float16"
-        say(f"  {machine.gpu_gb:g} GB usable, {machine.tflops:g} TFLOPS, {machine.bandwidth:g} GB/s, {half}")
+        say(f"  {machine.gib:g} GiB, {machine.tflops:g} TFLOPS, {machine.bandwidth:g} GB/s, {half}")
     say(f"  {machine.cores} cores, {machine.memory:g} GB ({machine.source})")
-    for family in FAMILIES:
+    for family in USES:
         _show(advise(name, family))
     say()
-    say(f"Estimates, not measurements: {USE:.0%} of the GPU's speed in an answer, {TRAIN:.0%} in training,")
-    say(
-        f"{READ:.0%} of its bandwidth; {EPISODES} episodes of {STEPS} steps, {PHYSICS * 1e3:g} ms of a core for a step,"
-    )
-    say(f"{DRAW * 1e3:g} ms for two pictures drawn in software; an epoch is {FRAMES:,} steps.")
+    say(f"Times are estimates, not measurements: {USE:.0%} of the GPU's speed in an answer,")
+    say(f"{TRAIN:.0%} in training, {READ:.0%} of its bandwidth; {EPISODES} episodes of {STEPS} steps,")
+    say(f"{PHYSICS * 1e3:g} ms of a core for a step, {DRAW * 1e3:g} ms for two pictures drawn in software;")
+    say(f"an epoch is {FRAMES:,} steps. Memory is counted from shapes.")
 
 
 def _show(advice: Advice) -> None:
     say()
     say(advice.family)
     if advice.precision:
-        say(f"  act    {advice.precision}, attention {advice.attention}, {advice.act_gb:.1f} GB, rows {advice.rows}")
+        say(f"  act    {advice.precision}, attention {advice.attention}, {advice.act_gb:.1f} GB")
         answer, evaluate = f"{advice.answer_s * 1e3:.0f} ms an answer", _hours(advice.evaluate_h)
         say(f"         {answer}, {EPISODES} episodes in {evaluate} with {advice.workers} workers")
+    elif advice.answer_s < math.inf:
+        say(f"  act    {advice.answer_s:.0f} seconds an answer: too slow here")
     else:
-        say(f"  act    does not fit: {advice.act_gb:.1f} GB")
+        say(f"  act    does not fit: {advice.act_gb:.1f} GB in the type that it has")
     if advice.train:
-        batch = f"{advice.micro} at once x {advice.accumulate}"
-        say(f"  train  {advice.train}, {advice.train_gb:.0f} GB, batch {batch}, an epoch in {_hours(advice.epoch_h)}")
+        again = ", activations computed again" if advice.checkpointing else ""
+        say(f"  train  {advice.train}, {advice.train_gb:.1f} GB, batch {advice.micro} x {advice.accumulate}{again}")
+        say(f"         an epoch in {_hours(advice.epoch_h)}")
     else:
-        say(f"  train  does not fit: {advice.train_gb:.0f} GB for one example")
+        say("  train  does not fit, or would take years")
     for line in advice.why:
         say(f"  from   {line}")
     for line in advice.lines:

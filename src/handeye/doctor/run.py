@@ -19,7 +19,7 @@ def run(config: DoctorConfig) -> int:
     """The exit code: 1 if anything failed."""
     if config.profile != "here":
         if config.json:
-            advice = {family: profiles.advise(config.profile, family).to_json() for family in profiles.FAMILIES}
+            advice = {family: profiles.advise(config.profile, family).to_json() for family in profiles.USES}
             print(json.dumps(advice, indent=2))  # noqa: T201 - JSON for another program, not for a person
         else:
             profiles.show(config.profile)
