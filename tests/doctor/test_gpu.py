@@ -10,14 +10,22 @@ from handeye.doctor import attention, gpu, probes
 from handeye.doctor.findings import Finding
 
 
+LARGE = {"openvla": {"act": "bf16 15.3 GB", "train": "lora 16 at once"}}
+FITS = {
+    "Tesla T4": {"openvla": {"act": "int8 8.8 GB", "train": "qlora 32 at once"}},
+    "GTX 1650": {"openvla": {"act": "", "train": ""}},
+    "NVIDIA A100-SXM4-80GB": LARGE, "NVIDIA L40S": LARGE, "NVIDIA B200": LARGE,
+}  # fmt: skip
+
+
 def card(name: str, total: float, capability: tuple[int, int], **changes: Any) -> dict[str, Any]:
     device = {"name": name, "capability": list(capability), "total": total * 1e9, "free": total * 1e9, "bf16": True}
     return {"version": "2.13.0", "cuda": "12.8", "devices": [{**device, **changes}], "threads": 2, "architectures": []}
 
 
 def look(monkeypatch: pytest.MonkeyPatch, answer: Any, driver: str = "") -> dict[str, Finding]:
-    """What fits is counted in this process."""
-    monkeypatch.setattr(probes, "ask", lambda name, *given, **_: probes.fits(*given) if name == "fits" else answer)
+    """What fits is counted in tests of the profiles."""
+    monkeypatch.setattr(probes, "ask", lambda name, *given, **_: FITS[given[0]] if name == "fits" else answer)
     monkeypatch.setattr(gpu, "_driver", lambda: driver)
     return {each.about: each for each in gpu.check()}
 
@@ -26,16 +34,22 @@ def test_a_t4(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(monkeypatch, card("Tesla T4", 15.6, (7, 5)))
     assert "15.6" not in found["Tesla T4"].found and "16 GB, capability 7.5" in found["Tesla T4"].found
     assert found["half precision"].verdict == "warn" and "fp16" in found["half precision"].fix
-    assert "openvla int8" in found["acts with"].found and "openvla qlora" in found["trains with"].found
+    assert (
+        "openvla int8 8.8 GB" in found["acts with"].found and "openvla qlora 32 at once" in found["trains with"].found
+    )
     assert "flash-attn" not in found
 
 
 def test_an_a100(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(monkeypatch, card("NVIDIA A100-SXM4-80GB", 85, (8, 0)))
     assert not [each for each in found.values() if each.verdict != "ok"]
-    assert (
-        "openvla_oft bf16 18.4 GB" in found["acts with"].found and "bf16 LoRA 8 at once" in found["trains with"].found
-    )
+    assert "openvla bf16 15.3 GB" in found["acts with"].found
+
+
+def test_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = look(monkeypatch, card("GTX 1650", 4, (7, 5)))
+    assert found["acts with"].verdict == "warn" and "openvla does not fit" in found["acts with"].found
+    assert "openvla does not fit" in found["trains with"].found
 
 
 def test_one_that_somebody_uses(monkeypatch: pytest.MonkeyPatch) -> None:

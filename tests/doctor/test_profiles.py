@@ -14,6 +14,7 @@ import handeye.compute
 from handeye.compute.advice import count, stacks
 from handeye.doctor.config import DoctorConfig
 from handeye.doctor.machines import MACHINES
+from handeye.doctor.probes import fits
 from handeye.doctor.profiles import USES, advise, weights
 from handeye.doctor.run import run
 from handeye.errors import UserError
@@ -52,6 +53,13 @@ def test_figures_agree_with_what_was_published() -> None:
     assert [family for family in USES if advise("cpu", family).lines] == ["tiny"]
 
 
+def test_what_fits_is_counted_by_the_same_figures() -> None:
+    found = fits("a card", "80.0", "True")
+    assert set(found) == set(USES)
+    assert found["openvla"]["act"] == f"bf16 {advise('a100', 'openvla').act_gb:.1f} GB"
+    assert found["openvla"]["train"] == f"lora {advise('a100', 'openvla').micro} at once"
+
+
 def test_weights_are_those_of_the_models() -> None:
     """Blocks hold nearly all of a model: what times are computed from is what memory is counted from."""
     for family in ("openvla", "openvla_oft", "pi05"):
@@ -87,7 +95,7 @@ def test_without_torch_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(DoctorConfig(profile="colab-t4")) == 0
     out = capsys.readouterr().out
-    assert "Tesla T4" in out and "NVIDIA T4 data sheet" in out and "Estimates, not measurements" in out
+    assert "Tesla T4" in out and "NVIDIA T4 data sheet" in out and "estimates, not measurements" in out
     assert "304 tokens x 32 blocks of 4096" in out and "--quantize nf4" in out
     assert run(DoctorConfig(profile="colab-t4", json=True)) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(USES)
