@@ -7,7 +7,7 @@
 #             spatial gave 93.2 to 99.4 (openvla-oft issues 5, 61, 135, 150). Loss about 0.006 to 0.008 at the end.
 # hardware    the authors used 8 A100 or H100 of 80 GB: 62 GB each at 8 examples. On one GPU of 80 GB the batch is computed in
 #             parts (PARTS=8): the same steps, eight times as long. `handeye doctor --profile` says what others can do.
-# hours       not measured here: the authors' 150,000 steps of 64 took one to two days on 8 GPUs.
+# hours       not measured here, and not published.
 # differs?    the loss stays above 0.02 (statistics or no-ops: `handeye data verify`); it is 0 % (`handeye diagnose`); it is a few
 #             points lower (fewer steps, another MuJoCo: `handeye sim check`, or chance: `handeye compare`).
 set -euo pipefail
