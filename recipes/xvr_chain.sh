@@ -27,7 +27,7 @@ learn=(--data "$out/xvr" --start "$out/vlm.npz" --learning-rate 1e-3 --answer-le
 handeye train paligemma_overfit "${learn[@]}" "${asked[@]}" --out "$out/overfit"
 
 handeye train paligemma_xvr "${learn[@]}" "${asked[@]}" --out "$out/tuned" --trainable all \
-  --epochs 5 --batch 8 --accumulate 1 --no-recompute --validate-every 120 --save-every 60
+  --epochs 4 --batch 8 --accumulate 1 --no-recompute --validate-every 120 --save-every 60
 handeye evaluate-vqa "$out/vlm.npz" "$out/xvr" "${asked[@]}" --answer-length 8 --out "$out/vqa-before"
 handeye evaluate-vqa "$out/tuned" "$out/xvr" --answer-length 8 --out "$out/vqa-after"
 

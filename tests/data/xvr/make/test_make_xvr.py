@@ -98,7 +98,7 @@ def point(question: Question, pictures: list[np.ndarray]) -> str:
     distances = {
         colour: np.linalg.norm(dot(pictures[2], colour) - views[2].pixel(found)) for colour in question.options
     }
-    assert min(distances.values()) < 3
+    assert min(distances.values()) < 3 and sorted(distances.values())[1] > 0.05 * SIZE
     return min(distances, key=distances.__getitem__)
 
 
@@ -125,7 +125,7 @@ def directional(question: Question, pictures: list[np.ndarray]) -> str:
 def spatial(question: Question, pictures: list[np.ndarray]) -> str:
     rays = [(view, dot(picture, "orange")) for view, picture in zip(cameras(question), pictures, strict=True)]
     errors = [meet(rays[:odd] + rays[odd + 1 :])[1] for odd in range(len(rays))]
-    assert min(errors) < 0.01 < sorted(errors)[1] - 0.01
+    assert min(errors) < 0.01 and sorted(errors)[1] > 2 * min(errors)
     return str(int(np.argmin(errors)) + 1)
 
 

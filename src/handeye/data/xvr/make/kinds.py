@@ -22,6 +22,8 @@ Picture = UInt8[np.ndarray, "H W 3"]
 CHOICES = ("red", "green", "blue", "yellow", "purple")
 REFERENCE = "orange"
 TRIES = 200
+APART = 0.08
+"""Least distance of two marks that must be told apart, as a fraction of the picture's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,12 @@ def visible(stage: Stage, moment: Moment, views: Sequence[View], places: Float64
     return np.all([studio.sees(data, view, places) for view in views], axis=0)
 
 
+def spread(view: View, places: Float64[np.ndarray, "N 3"], size: int) -> float:
+    """Least distance of any two of them in a picture, as a fraction of its side."""
+    at = view.project(places, size)[0] / size
+    return float(np.linalg.norm(at[:, None] - at[None], axis=2)[~np.eye(len(at), dtype=bool)].min())
+
+
 def pixel(view: View, point: Float64[np.ndarray, "3"], size: int) -> Pixel:
     x, y = view.project(point[None], size)[0][0]
     return float(x), float(y)
@@ -152,6 +160,8 @@ def point(stage: Stage, random: Random) -> Asked:
     """Two reference views mark a point; which of five marks of a third view is it?"""
     moment, views = scene(stage, random), apart(random, 3, 25.0)
     places = points(stage, moment, random, 5, views, 0.06)
+    if spread(views[2], places, stage.size) < APART:
+        raise UnluckyError
     right = int(random.integers(5))
     references = [
         dotted(shot(stage, moment, view, f"Image {n} (Reference)"), places[right], REFERENCE)
@@ -216,6 +226,8 @@ def spatial(stage: Stage, random: Random) -> Asked:
     moment, views = scene(stage, random), apart(random, count, 12.0)
     same, other = points(stage, moment, random, 2, views, 0.09)
     odd = int(random.integers(count))
+    if spread(views[odd], np.array([same, other]), stage.size) < APART:
+        raise UnluckyError
     shots = tuple(
         dotted(shot(stage, moment, view, f"Image {n + 1}"), other if n == odd else same, REFERENCE)
         for n, view in enumerate(views)
