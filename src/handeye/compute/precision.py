@@ -230,6 +230,10 @@ def check_range(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> int:
 
 
 def bitsandbytes() -> ModuleType:
+    # It says in every layer that int8 casts its input to float16 (so does docs/models/openvla.md, once), and that it
+    # found no quicker kernel on the hub, from where nothing is wanted.
+    for name in ("autograd._functions", "backends.cpu.ops"):
+        logging.getLogger(f"bitsandbytes.{name}").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, on what the package imports
@@ -238,8 +242,6 @@ def bitsandbytes() -> ModuleType:
         raise UserError(
             "Weights of 8 or 4 bits need one more package.", why=str(error), fix="pip install 'handeye[quant]'"
         ) from None
-    # It says in every layer that int8 casts its input to float16; so does docs/models/openvla.md, once.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     found: ModuleType = bitsandbytes
     return found
 
