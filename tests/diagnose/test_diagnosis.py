@@ -32,7 +32,7 @@ from handeye.types import ActionChunk, Observation
 from .conftest import SIZE, TASKS, Taught
 
 SUITE = [task.language for task in suites.tasks("tabletop")]
-COUNT = 24
+COUNT = 16
 """Questions."""
 
 

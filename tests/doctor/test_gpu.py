@@ -9,7 +9,6 @@ import pytest
 from handeye.doctor import attention, gpu, probes
 from handeye.doctor.findings import Finding
 
-
 LARGE = {"openvla": {"act": "bf16 15.3 GB", "train": "lora 16 at once"}}
 FITS = {
     "Tesla T4": {"openvla": {"act": "int8 8.8 GB", "train": "qlora 32 at once"}},

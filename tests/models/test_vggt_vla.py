@@ -119,6 +119,18 @@ def test_made_on_meta_it_starts_as_if_made_here() -> None:
     assert torch.equal(model.eval().sample_actions(asked), here.eval().sample_actions(asked))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_is_near(form: str) -> None:
+    model = small(FORMS[form])
+    asked = batch(model)
+    exact = model.sample_actions(asked)
+    model.compute_in("bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    near = model.sample_actions(asked)
+    assert near.dtype == torch.float32
+    assert float((near - exact)[..., :-1].abs().mean() / exact[..., :-1].std()) < 0.2
+
+
 def test_a_published_name_has_the_published_sizes() -> None:
     with pytest.raises(UserError, match=r"not Qwen3-0\.6B") as error:
         replace(QWEN2_05B, name="Qwen3-0.6B")

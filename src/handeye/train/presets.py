@@ -121,10 +121,10 @@ def oft_libero(suite: str, head: Literal["l1", "diffusion"] = "l1", film: bool =
 SMALL = OptimizerConfig(learning_rate=1e-3, warmup=200, ema=0.998)
 
 
-def openvla_small_tabletop() -> OpenvlaConfig:
+def openvla_small() -> OpenvlaConfig:
     return OpenvlaConfig(
         data=Path("demos/tabletop"),
-        out=Path("runs/openvla_small_tabletop"),
+        out=Path("runs/openvla_small"),
         sizes="small",
         steps=4000,
         batch=32,
@@ -134,10 +134,10 @@ def openvla_small_tabletop() -> OpenvlaConfig:
     )
 
 
-def oft_small_tabletop() -> OftConfig:
+def oft_small() -> OftConfig:
     return OftConfig(
         data=Path("demos/tabletop"),
-        out=Path("runs/oft_small_tabletop"),
+        out=Path("runs/oft_small"),
         sizes="small",
         steps=4000,
         batch=32,
@@ -216,10 +216,10 @@ def _low_memory(config: OpenpiConfig) -> OpenpiConfig:
     )
 
 
-def pi05_small_tabletop() -> OpenpiConfig:
+def pi05_small() -> OpenpiConfig:
     return OpenpiConfig(
         data=Path("demos/tabletop"),
-        out=Path("runs/pi05_small_tabletop"),
+        out=Path("runs/pi05_small"),
         sizes="small",
         steps=4000,
         batch=32,
@@ -253,10 +253,10 @@ def vggt_vla_libero(suite: str) -> VggtConfig:
     )
 
 
-def vggt_vla_small_tabletop() -> VggtConfig:
+def vggt_vla_small() -> VggtConfig:
     return VggtConfig(
         data=Path("demos/tabletop"),
-        out=Path("runs/vggt_vla_small_tabletop"),
+        out=Path("runs/vggt_vla_small"),
         sizes="small",
         steps=4000,
         batch=32,
@@ -289,8 +289,8 @@ PRESETS: dict[str, Preset] = {
         )
         for suite, name in NAMES.items()
     },
-    "openvla_small_tabletop": Preset("OpenVLA, reduced, on the tabletop suite, from nothing.", openvla_small_tabletop),
-    "oft_small_tabletop": Preset("OpenVLA-OFT, reduced, on the tabletop suite, from nothing.", oft_small_tabletop),
+    "openvla_small": Preset("OpenVLA, reduced, from nothing, on the tabletop suite.", openvla_small),
+    "oft_small": Preset("OpenVLA-OFT, reduced, from nothing, on the tabletop suite.", oft_small),
     "pi0_libero": Preset("pi0 on LIBERO's four suites, every weight.", pi0_libero),
     "pi05_libero": Preset("pi0.5 on LIBERO's four suites, every weight.", pi05_libero),
     "pi05_xvr_libero": Preset("The same from a base whose reader was tuned on XVR.", pi05_xvr_libero),
@@ -300,10 +300,10 @@ PRESETS: dict[str, Preset] = {
         f"vggt_vla_{suite}": Preset(f"A policy on VGGT and Qwen3 on {name}.", partial(vggt_vla_libero, suite))
         for suite, name in NAMES.items()
     },
-    "vggt_vla_small_tabletop": Preset(
-        "The same, reduced, on the tabletop suite, from nothing.", vggt_vla_small_tabletop
+    "vggt_vla_small": Preset(
+        "The same, reduced, from nothing, on the tabletop suite.", vggt_vla_small
     ),
-    "pi05_small_tabletop": Preset("pi0.5, reduced, on the tabletop suite, from nothing.", pi05_small_tabletop),
+    "pi05_small": Preset("pi0.5, reduced, from nothing, on the tabletop suite.", pi05_small),
 }
 
 
