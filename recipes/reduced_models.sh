@@ -10,7 +10,7 @@
 set -euo pipefail
 out="${1:-runs/reduced_models}"
 
-handeye demos libero_object --tasks 0 --per-task 40 --noise 0.2 --seed 1 --camera-size 256 --out "$out/demos"
+handeye demos libero_object --tasks 0 --per-task 20 --noise 0.2 --seed 1 --camera-size 256 --out "$out/demos"
 learn() {
   handeye train "$1" --data "$out/demos" --out "$out/$1/train" --batch 16 --steps "$2" --threads 1 "${@:3}"
 }

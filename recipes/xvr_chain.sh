@@ -5,8 +5,8 @@
 #
 #   recipes/xvr_chain.sh [OUT]
 #
-# Each line goes on where it was killed. Needs the extra `orbax`. With published weights and data, leave the first three
-# steps and the flags of size out.
+# Each line goes on where it was killed. Needs the extra `orbax`, and `handeye fetch libero`. With published weights and
+# data, leave the first three steps and the flags of size out.
 set -euo pipefail
 out="${1:-runs/xvr_chain}"
 here="$(dirname "$0")"
@@ -37,3 +37,14 @@ handeye evaluate-vqa "$out/tuned" "$out/xvr" --answer-length 8 --out "$out/vqa-a
 heads="heads=4,vision_heads=4,chunk=8"
 [ -d "$out/pi05_xvr" ] || handeye convert "$out/merged#$heads" "$out/pi05_xvr"
 [ -d "$out/pi05" ] || handeye convert "$out/base#chunk=8" "$out/pi05"
+
+# Both arms learn the same LIBERO task from the same demonstrations and are asked for the same episodes.
+handeye demos libero_object --tasks 0 --per-task 20 --noise 0.2 --seed 1 --camera-size 256 --out "$out/demos"
+for arm in pi05 pi05_xvr; do
+  handeye train pi05_small --start-from "$out/$arm" --data "$out/demos" --out "$out/$arm-libero" \
+    --steps 1500 --batch 16 --no-augment --threads 1
+  handeye evaluate "$out/$arm-libero" --suite libero_object --tasks 0 --episodes 20 --protocol openpi-2025 \
+    --out "$out/eval-$arm"
+done
+handeye compare "$out/eval-pi05" "$out/eval-pi05_xvr" --margin 0.1
+handeye report "$out/eval-pi05" "$out/eval-pi05_xvr" --out "$out/report.html"
