@@ -88,7 +88,6 @@ def openvla_libero(suite: str) -> OpenvlaConfig:
         held_out=0.05,  # rlds/dataset.py:234-237
         save_every=5000,
         validate_every=5000,
-        merge_saves=False,
         device="cuda",
     )
 
@@ -113,7 +112,6 @@ def oft_libero(suite: str, head: Literal["l1", "diffusion"] = "l1", film: bool =
         held_out=0.02,
         save_every=10_000,
         validate_every=10_000,
-        merge_saves=False,
         device="cuda",
     )
 
@@ -212,7 +210,6 @@ def _low_memory(config: OpenpiConfig) -> OpenpiConfig:
         lora_rank=16,
         lora_alpha=16,
         optimizer=replace(config.optimizer, ema=0.0),
-        merge_saves=False,
     )
 
 
