@@ -135,7 +135,8 @@ def test_adapters_beside_four_bits(fake_demos: Path, tmp_path: Path) -> None:
     """QLoRA: the language model's frozen weights have four bits in training; what is merged into has all of its own."""
     pytest.importorskip("bitsandbytes")
     base = run(made(OftConfig, fake_demos, tmp_path / "base", steps=2))
-    plain = made(OftConfig, fake_demos, tmp_path / "plain", start_from=base, lora_rank=2, precision="bf16", optimizer=SLOW)
+    how: dict[str, Any] = {"start_from": base, "lora_rank": 2, "precision": "bf16", "optimizer": SLOW}
+    plain = made(OftConfig, fake_demos, tmp_path / "plain", **how)
     four = replace(plain, out=tmp_path / "four", quantize="nf4")
     run(plain)
     run(four)
