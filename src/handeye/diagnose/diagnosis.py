@@ -10,7 +10,7 @@ import numpy as np
 
 from handeye.conventions.normalize import Normalizer
 from handeye.conventions.spec import Specs
-from handeye.data.source import Source
+from handeye.data.source import EpisodeRef, Source
 from handeye.data.statistics import measure as measure_statistics
 from handeye.diagnose import conventions, declared, live, questions, ranges, sensitivity, steadiness
 from handeye.diagnose.cause import Cause, ordered
@@ -106,7 +106,7 @@ def diagnose(
             used=None, ranges=(),
         )  # fmt: skip
 
-    vectors = [(e.actions, e.proprio) for e in (source.load(ref, images=False) for ref in source.episodes)]
+    vectors = [_vectors(source, ref) for ref in source.episodes]
     known = _known(policy, pipeline, vectors, language)
     steady = steadiness.measure(policy, asked)
     recorded = conventions.search(policy, asked, scale, known, base)
@@ -137,6 +137,12 @@ def diagnose(
         causes=tuple(ordered(causes)), asked=asked, chance=chance, recorded=recorded, steady=steady, used=used,
         ranges=found, simulated=simulated, shown=shown, played=played,
     )  # fmt: skip
+
+
+def _vectors(source: Source, ref: EpisodeRef) -> tuple[np.ndarray, np.ndarray]:
+    """Actions and proprioception of one demonstration, in double precision."""
+    episode = source.load(ref, images=False)
+    return episode.actions.astype(np.float64), episode.proprio.astype(np.float64)
 
 
 def _through(asked: Asked, cameras: Sequence[str]) -> Asked:
