@@ -54,6 +54,16 @@ def test_the_references_own_checkpoints(goldens: Path, tmp_path: Path, record_pr
     weights.parent.chmod(0o700)
     weights.unlink()
     assert inspect(tmp_path / "copy", {"statistics": "toy_arm"}, states).verdict == "incomplete"
+    orbax = sorted((goldens / "pi05" / "merge").glob("base_*_checkpoint"))
+    for path in orbax:
+        found = inspect(path, {}, states)
+        assert found.verdict == "incomplete" and found.layout == "openpi" and "statistics" in found.missing[0]
+        assert found.parameters and found.parameters > 1000
+    steps = sorted((goldens / "pi05" / "checkpoint_train_layout").glob("with*"))
+    for path in steps:
+        found = inspect(path, {}, states)
+        assert "a folder of" in found.what and found.layout == "openpi"
+    assert len(orbax) >= 2 and len(steps) >= 2
     atlas = sorted((goldens / "data" / "vggt").glob("atlas_tiny*.pt"))
     for path in atlas:
         found = inspect(path, {}, states)
@@ -61,5 +71,5 @@ def test_the_references_own_checkpoints(goldens: Path, tmp_path: Path, record_pr
     lerobot = sorted((goldens / "data" / "lerobot").glob("v*"))
     for path in lerobot:
         assert inspect(path, {}, states).verdict == "sound", path
-    record_property("checkpoints and sets told by inspect", 4 + len(atlas) + len(lerobot))
+    record_property("checkpoints and sets told by inspect", 6 + len(orbax) + len(steps) + len(atlas) + len(lerobot))
     assert len(atlas) >= 2 and len(lerobot) >= 6

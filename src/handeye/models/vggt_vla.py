@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +148,9 @@ class Model(nn.Module):
     of them; `prompt` int64 (B, L) with `prompt_mask` bool (B, L), or without, and then 0 pads; in `ours` `proprio`
     (B, S). To learn: `actions` (B, T, A), `valid` (B, T)."""
 
+    types: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.bfloat16)
+    """What `compute_in` takes."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -180,6 +183,15 @@ class Model(nn.Module):
         self._aggregator().initialise(generator)
         self.language_encoder.turn_on(next(self.parameters()).device)
 
+    def compute_in(self, dtype: Literal["float32", "bfloat16"]) -> None:
+        """Convert every weight, to act with."""
+        self.to(getattr(torch, dtype))
+        self.language_encoder.turn_on(next(self.parameters()).device)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.language_encoder.pos_embed.dtype
+
     def _aggregator(self) -> Aggregator:
         return self.vggt_backbone.vggt.aggregator if self.config.form == "reference" else self.aggregator
 
@@ -188,9 +200,11 @@ class Model(nn.Module):
         words_BLD, there_BL = self.language_encoder(batch)
         if self.config.form == "reference":
             seen_BPD, positions_P2 = self.vision_encoder(self._views(batch))
-            return self.action_head(self.vggt_backbone(seen_BPD, words_BLD, positions_P2))
-        memory_BND, there_BN = self.fuse(self.aggregator, self._views(batch), words_BLD, there_BL, proprio_BS)
-        return self.decoder(memory_BND, there_BN)
+            return self.action_head(self.vggt_backbone(seen_BPD, words_BLD, positions_P2)).float()
+        assert proprio_BS is not None
+        state_BS = proprio_BS.to(self._dtype)
+        memory_BND, there_BN = self.fuse(self.aggregator, self._views(batch), words_BLD, there_BL, state_BS)
+        return self.decoder(memory_BND, there_BN).float()
 
     def loss(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """`ours`: L1 on the arm, cross-entropy on the gripper, within the episode. The reference's own formula counts
@@ -218,7 +232,8 @@ class Model(nn.Module):
     def _views(self, batch: Mapping[str, Tensor]) -> Tensor:
         """(B, S, 3, H, W), in the order of the cameras."""
         views = [batch[f"image.{name}"].permute(0, 3, 1, 2) for name in self.config.cameras]
-        return torch.stack([x.float() / 255 if x.dtype == torch.uint8 else x for x in views], dim=1)
+        views = [x.float() / 255 if x.dtype == torch.uint8 else x for x in views]
+        return torch.stack(views, dim=1).to(self._dtype)
 
 
 # ---- the sentence, in both forms -------------------------------------------------------------------------------------
@@ -300,7 +315,7 @@ class Fuse(nn.Module):
         B, S, P = views_BSPV.shape[:3]
         *_, (frame_BNV, all_BNV) = aggregator.layers(views_BSPV, positions_P2, self.words_in(words_BLD), there_BL)
         tokens_BND = self.tokens_out(torch.cat([frame_BNV, all_BNV], dim=-1))
-        place_PD = sines(positions_P2.to(tokens_BND.device), tokens_BND.shape[-1])
+        place_PD = sines(positions_P2.to(tokens_BND.device), tokens_BND.shape[-1]).to(tokens_BND.dtype)
         views_BND = tokens_BND[:, : S * P] + place_PD.repeat(S, 1) + self.source[:S].repeat_interleave(P, 0)
         words_BLD = tokens_BND[:, S * P :] + self.source[-2]
         state_B1D = (self.state_in(proprio_BS) + self.source[-1])[:, None]

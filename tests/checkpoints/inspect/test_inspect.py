@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from small_pi05 import VISION, policy
 from small_vggt import QWEN2, REFERENCE, save_as_atlas, small
+from small_vqa import write_checkpoint, write_questions
 
 from handeye.checkpoints.inspect.report import Report
 from handeye.checkpoints.inspect.run import inspect
@@ -130,6 +131,12 @@ def test_atlas_vlas(tmp_path: Path) -> None:
     assert any("a Qwen3 of no published size" in each and "norms" in each for each in found.backbones)
     found = look(tmp_path)
     assert found.verdict == "broken" and "does not hold the language model that it names" in found.problems[0]
+
+
+def test_one_that_answers_questions(tmp_path: Path) -> None:
+    found = look(write_checkpoint(tmp_path / "reader", write_questions(tmp_path)))
+    assert (found.verdict, found.family) == ("sound", "paligemma")
+    assert found.command.startswith("handeye evaluate-vqa")
 
 
 def test_a_fallback_is_told(tmp_path: Path) -> None:

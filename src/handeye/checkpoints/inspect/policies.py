@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,14 +21,19 @@ from handeye.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from handeye.checkpoints.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from handeye.checkpoints.adapters import read_adapter
 from handeye.checkpoints.inspect.report import Report
-from handeye.checkpoints.inspect.weights import Weights, backbones, described, of_file, of_safetensors
+from handeye.checkpoints.inspect.weights import Weights, backbones, described, of_file, of_orbax, of_safetensors
 from handeye.checkpoints.layouts import openvla
 from handeye.checkpoints.manifest import Answering, Manifest
+from handeye.checkpoints.orbax import ITEM, is_orbax
 from handeye.conventions.spec import Specs
 from handeye.errors import UserError
 
 SMALL = 2 << 30
 """Bytes of a checkpoint of ours whose digests are compared without being asked for: some ten seconds."""
+
+LACKS = re.compile(r" has no | is incomplete|does not exist| has several | has the statistics of | has two sets of ")
+ABSENT = re.compile(r" is missing|^missing: |No such file")
+"""In an error: something is not there, or has to be said, and what is there may be sound."""
 
 PROTOCOLS = {"openvla": "openvla-2024", "openvla_oft": "oft-2025", "pi05": "openpi-2025"}
 """Family -> the protocol of its published numbers."""
@@ -128,11 +134,7 @@ def _conventions(specs: Specs) -> dict[str, str]:
 
 def _refused(path: Path, layout: str, options: Mapping[str, str], error: UserError) -> Report:
     """It is one, and would not load: something is missing, or it is damaged."""
-    text = f"{error.what} {error.why}".lower()
-    lacking = any(
-        word in text for word in ("has no", "missing", "does not exist", "no such file", "incomplete", "several")
-    )
-    lacking |= "statistics of" in text or ("cannot be read." in text and "no such file" in text)
+    lacking = bool(LACKS.search(error.what) or ABSENT.search(error.why)) and "does not fit" not in error.what
     told = f"{error.what}{' ' + error.why if error.why else ''}"
     return Report(
         path=str(path),
@@ -160,7 +162,12 @@ def _bare(path: Path) -> dict[str, Any]:
     """What its weights are, if they can be read at all."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else []
     try:
-        found: Weights | None = of_file(path) if path.is_file() else of_safetensors(files) if files else None
+        if path.is_file():
+            found: Weights | None = of_file(path)
+        elif is_orbax(path / ITEM) or is_orbax(path):
+            found = of_orbax(path / ITEM if is_orbax(path / ITEM) else path)
+        else:
+            found = of_safetensors(files) if files else None
     except UserError:
         found = None
     return described(found) if found else {}
@@ -213,6 +220,26 @@ def adapter(path: Path) -> Report:
         fix="put it as lora_adapter/ beside config.json, dataset_statistics.json and tokenizer.json of its model",
         command=f"handeye merge {path} BASE OUT",
         **described(of_safetensors([path / ADAPTER_WEIGHTS])),
+    )
+
+
+def several(path: Path) -> Report | None:
+    """A folder of checkpoints, such as a run of openpi's with a folder per step."""
+    found = [each for each in sorted(path.iterdir()) if each.is_dir() and layout_of(each)]
+    if not found:
+        return None
+    last = max(
+        found, key=lambda each: (each.name.isdecimal(), int(each.name) if each.name.isdecimal() else 0, each.name)
+    )
+    return Report(
+        path=str(path),
+        verdict="incomplete",
+        what=f"a folder of {len(found)} checkpoints ({layout_of(last)})",
+        layout=layout_of(last),
+        notes=(", ".join(each.name for each in found),),
+        missing=("a choice: each of them is a policy",),
+        fix="give one of them",
+        command=f"handeye inspect {last}",
     )
 
 

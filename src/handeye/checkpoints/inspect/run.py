@@ -93,6 +93,8 @@ def _folder(path: Path, options: Mapping[str, str], *, digests: bool) -> Report:
         return found
     if (path / ADAPTER).is_file():
         return policies.adapter(path)
+    if (found := policies.several(path)) is not None:
+        return found
     if any(path.glob("*.jsonl")) and not (path / "meta").is_dir():
         return elsewhere.questions(path)
     try:

@@ -14,6 +14,7 @@ from handeye.checkpoints.inspect import pickles
 from handeye.checkpoints.inspect.report import Report
 from handeye.checkpoints.inspect.signs import sign
 from handeye.checkpoints.npz import read_npz
+from handeye.checkpoints.orbax import read_orbax
 from handeye.errors import UserError
 
 SAVED = ("model_state_dict", "state_dict", "model")
@@ -31,6 +32,10 @@ class Weights:
 
 def of_safetensors(paths: Sequence[Path]) -> Weights:
     return _weights(read_tensors(paths, device="meta"))
+
+
+def of_orbax(folder: Path) -> Weights:
+    return _weights(read_orbax(folder, device="meta"))
 
 
 def of_file(path: Path) -> Weights:
