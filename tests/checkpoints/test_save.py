@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from handeye.checkpoints import save as module
+from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.load import load
 from handeye.checkpoints.manifest import FILE, Manifest, read
 from handeye.checkpoints.save import save, whole_folder, write_tensors
@@ -93,3 +94,16 @@ def test_a_tokenizer_that_is_missing_or_another_is_an_error(
         load(tmp_path / "new")
     with pytest.raises(UserError, match=r"tokenizer"):  # also for those who read the manifest alone
         read(tmp_path / "new").pipeline.encode_steps[0]({"prompt": "a"})
+
+
+def test_tied_and_mapped_tensors_are_written(tmp_path: Path) -> None:
+    """Tensors of a mapped file as they lie there; two that are one, twice; a part of another, and a transposed one."""
+    random = torch.Generator().manual_seed(0)
+    whole = {"a": torch.randn(3, 4, generator=random), "b": torch.randn(5, generator=random)}
+    write_tensors(tmp_path / "one", whole)
+    mapped = read_tensors([tmp_path / "one"])
+    given = {**mapped, "tied": mapped["a"], "turned": mapped["a"].T, "first": whole["b"][:2], "rest": whole["b"][2:]}
+    write_tensors(tmp_path / "two", given)
+    found = read_tensors([tmp_path / "two"])
+    assert found.keys() == given.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())

@@ -37,17 +37,15 @@ def fill(folder: Path, manifest: Manifest | Answering, tensors: Mapping[str, Ten
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Contiguous, on the CPU: layouts are not kept. Those that share memory are copied, for they would be refused; no
-    others, for a copy of a large model is a large model."""
-    found: dict[str, Tensor] = {}
-    memories: set[int] = set()
+    """From where they lie, which may be a mapped file: copied is only what lies elsewhere than on the CPU, has gaps, or
+    begins where another one does (tied weights, which safetensors refuses)."""
+    made: dict[str, Tensor] = {}
+    begun: set[int] = set()
     for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        if plain.untyped_storage().data_ptr() in memories or plain.untyped_storage().nbytes() != plain.nbytes:
-            plain = plain.clone()
-        memories.add(plain.untyped_storage().data_ptr())
-        found[name] = plain
-    save_file(found, path)
+        own = tensor.detach().cpu().contiguous()
+        made[name] = own.clone() if own.data_ptr() in begun else own
+        begun.add(own.data_ptr())
+    save_file(made, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

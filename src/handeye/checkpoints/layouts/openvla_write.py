@@ -157,7 +157,7 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """One file, or shards of at most 5 GB with their index; one shard is copied at a time."""
+    """One file, or shards of at most 5 GB with their index."""
     parts: list[list[str]] = [[]]
     size = 0.0
     for name, tensor in tensors.items():
@@ -171,7 +171,8 @@ def _weights(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     if len(parts) == 1:
         names = [layout.SINGLE]
     for file, part in zip(names, parts, strict=True):
-        save_file({name: _own(tensors[name]) for name in part}, folder / file, metadata={"format": "pt"})
+        mapped = {name: tensors[name].cpu().contiguous() for name in part}
+        save_file(mapped, folder / file, metadata={"format": "pt"})
     if len(parts) > 1:
         total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         where = {name: file for file, part in zip(names, parts, strict=True) for name in part}
