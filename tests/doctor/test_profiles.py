@@ -50,6 +50,7 @@ def test_figures_agree_with_what_was_published() -> None:
     openvla, oft = advise("a100", "openvla"), advise("a100", "openvla_oft")
     assert (openvla.train, openvla.micro) == ("lora", 16)
     assert oft.micro == 8 and oft.train_gb == pytest.approx(62, rel=0.1)
+    assert advise("colab-t4", "vggt_vla").train == "lora"
     assert [family for family in USES if advise("cpu", family).lines] == ["tiny"]
 
 

@@ -225,7 +225,10 @@ def memory(
     counted, blocks = count(family, config, rank=rank), stacks(family, config)
     rounded = "nf4" if way == "qlora" else rounded
     own = counted.stored / counted.total  # mean bytes of a number
-    base = counted.stored - (0 if rounded is None else counted.roundable * own - _rounded(counted, rounded))
+    if way in ("lora", "qlora") and config is not None and not hasattr(config, "dtype") and "bf16" in _types(family):
+        own = 2.0  # its configuration names no type, and it computes in this one
+    stored = counted.total * own
+    base = stored - (0 if rounded is None else counted.roundable * own - _rounded(counted, rounded))
     if way == "act":
         whole = max((stack.kept(adapters=False) for stack in blocks), default=0)
         cache = float(batch) * sum(2 * stack.tokens * stack.cached * stack.depth for stack in blocks)
@@ -400,9 +403,16 @@ _ADAPTED: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pi05": (
         ("language.layers.", "expert.layers."), ("query", "key", "value", "out", "gate", "up", "down"),
     ),
+    "vggt_vla": (
+        ("aggregator.frame_blocks.", "aggregator.global_blocks.", "vggt_backbone.vggt.aggregator."),
+        ("qkv", "proj", "fc1", "fc2"),
+    ),
 }  # fmt: skip
 """Where names of modules begin, and end, that get an adapter: as in the references (peft 0.11.1's `all-linear`; openpi
-models/gemma.py:58-109)."""
+models/gemma.py:58-109; AtlasVLA vggt_vla/models/vggt_adapter.py)."""
+
+_HALVES = ("aggregator.", "vggt_backbone.vggt.", "language_encoder.language_model.")
+"""Of the policy on VGGT: what it brings along, and what stays as it is beside adapters."""
 
 
 def _is_adapted(family: str, name: str) -> bool:
@@ -414,6 +424,8 @@ def _is_whole(family: str, name: str) -> bool:
     kind = _kind(family).removesuffix("_oft")
     if kind == "openvla":
         return not name.startswith(_ADAPTED[kind][0]) or ".scale." in name or ".shift." in name
+    if kind == "vggt_vla":
+        return not name.startswith(_HALVES)
     return kind == "pi05" and not name.startswith(("language.", "expert."))
 
 

@@ -80,7 +80,7 @@ USES: Mapping[str, Use] = {
     ),
     "vggt_vla": Use(
         protocol="handeye-2026", replan=8, passes={},
-        presets={"full": "vggt_vla_libero_spatial", "lora": "vggt_vla_libero_spatial"},
+        presets={"lora": "vggt_vla_libero_spatial"},
     ),
 }  # fmt: skip
 
@@ -237,7 +237,6 @@ def _lines(machine: Machine, family: str, act: Plan | None, plan: Plan | None, a
         how = "" if family == "tiny" else f" --precision bf16 --accumulate {accumulate}"
         how += " --checkpointing" if plan.checkpointing else ""
         how += " --quantize nf4" if plan.way == "qlora" else ""
-        how += " --lora-rank 0" if plan.way == "full" and "lora" in use.presets else ""
         how += f" --loader-workers {min(8, machine.cores - 1)}" if machine.cores > 2 and family != "tiny" else ""
         lines.append(f"handeye train {use.presets[plan.way]}{how}")
     if act is not None:
