@@ -287,7 +287,7 @@ def _differ(mine: EpisodeResult, theirs: EpisodeResult) -> bool:
 
 def _told_apart(episode: EpisodeId, mine: EpisodeResult, theirs: EpisodeResult, one: Run, other: Run) -> Discordant:
     winner, result = (one, mine) if mine.outcome == "success" else (other, theirs)
-    return Discordant(episode=episode, winner=str(winner.folder), steps=result.steps)
+    return Discordant(episode=episode, winner=winner.place, steps=result.steps)
 
 
 def _noise(mine: Sequence[EpisodeResult], theirs: Sequence[EpisodeResult], sound: Sequence[int]) -> NoiseFloor:
@@ -317,8 +317,8 @@ def to_json(comparison: Comparison, verdict: Verdict, p_holm: float) -> dict[str
         for counts in comparison.counts
     ]
     return {
-        "one": str(comparison.one.folder),
-        "other": str(comparison.other.folder),
+        "one": comparison.one.place,
+        "other": comparison.other.place,
         "verdict": verdict,
         "method": comparison.method,
         "episodes": list(comparison.episodes),

@@ -51,7 +51,7 @@ def _require_one_suite(found: list[Run]) -> None:
     if len({run.suite for run in found}) > 1:
         raise UserError(
             "These evaluations are of different suites.",
-            why="; ".join(f"{run.folder}: {run.suite}" for run in found),
+            why="; ".join(f"{run.place}: {run.suite}" for run in found),
             fix="compare evaluations of one suite",
         )
 
@@ -98,7 +98,7 @@ def require_comparable(
 def _floor(one: Run, again: Run) -> NoiseFloor:
     if not comparing.same_policy(one, again):
         raise UserError(
-            f"{again.folder} is not a second run of the policy in {one.folder}.",
+            f"{again.place} is not a second run of the policy in {one.place}.",
             why="a noise floor is how often a policy disagrees with itself",
             fix=f"handeye evaluate {one.address} ... --out ANOTHER, then --floor ANOTHER",
         )
@@ -110,15 +110,15 @@ def _tell_runs(found: list[Run]) -> None:
     rows = []
     for run in found:
         rate = rate_of(list(run.results.values()))
-        rows.append([run.folder, policy_of(run), f"{rate.successes}/{rate.episodes}", rate, len(run.errors) or ""])
+        rows.append([run.place, policy_of(run), f"{rate.successes}/{rate.episodes}", rate, len(run.errors) or ""])
     table("", ["", "policy", "succeeded", "rate [95 %]", "errors"], rows)
 
 
 def _tell_differences(one: Run, other: Run, differences: Differences) -> None:
     for line in (*differences.blocking, *differences.remarks):
-        say(f"\n{one.folder} | {other.folder} differ in {line}")
+        say(f"\n{one.place} | {other.place} differ in {line}")
     if differences.scenes:
-        say(f"\n{one.folder} and {other.folder} ran {len(differences.scenes)} episodes in other scenes")
+        say(f"\n{one.place} and {other.place} ran {len(differences.scenes)} episodes in other scenes")
 
 
 def _tell(
@@ -237,7 +237,7 @@ def _json(
         limits = bounds(rate.successes, rate.episodes - rate.successes, len(run.errors))
         listed.append(
             {
-                "folder": str(run.folder),
+                "folder": run.place,
                 "policy": policy_of(run),
                 "planned": len(run.planned),
                 "errors": len(run.errors),

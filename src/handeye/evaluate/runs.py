@@ -40,7 +40,12 @@ class Run:
     @property
     def name(self) -> str:
         """In a sentence: its label, else its folder."""
-        return self.label or str(self.folder)
+        return self.label or self.place
+
+    @property
+    def place(self) -> str:
+        """Its folder, or its URL with both slashes."""
+        return remote.url_of(self.folder) or str(self.folder)
 
     @property
     def suite(self) -> str:

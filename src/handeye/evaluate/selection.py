@@ -45,11 +45,11 @@ def run(config: SelectConfig) -> Path:
     if config.json:
         say(json.dumps({"on": config.on, "candidates": [_json(candidate) for candidate in candidates]}, indent=2))
         return best.run.folder
-    rows = [[c.run.folder, policy_of(c.run), c.chosen_on, "" if c is best else f"{c.p:.2g}"] for c in candidates]
+    rows = [[c.run.place, policy_of(c.run), c.chosen_on, "" if c is best else f"{c.p:.2g}"] for c in candidates]
     table("", [f"initial states {config.on}", "policy", "rate [95 %]", "p against the best"], rows)
     if close := [c for c in candidates[1:] if c.p > 0.05]:
         say(f"\n{len(close)} of {len(candidates) - 1} others cannot be told from the best on these states.")
-    say(f"\nChosen: {best.run.folder}. Its rate above is flattered by the choice.")
+    say(f"\nChosen: {best.run.place}. Its rate above is flattered by the choice.")
     if best.elsewhere.episodes:
         say(f"On initial states that had no part in it: {best.elsewhere} of {best.elsewhere.episodes} episodes.")
     else:
@@ -63,7 +63,7 @@ def select(found: list[Run], states: range) -> list[Candidate]:
         apart = comparing.apart(found[0], other)
         if other.suite != found[0].suite or apart.blocking or apart.scenes:
             raise UserError(
-                f"{found[0].folder} and {other.folder} did not run the same episodes.",
+                f"{found[0].place} and {other.place} did not run the same episodes.",
                 why="; ".join((*apart.blocking, *apart.scenes[:3])) or f"{found[0].suite} and {other.suite}",
                 fix="evaluate all checkpoints on one suite under one protocol",
             )
@@ -98,7 +98,7 @@ def _sound(run: Run) -> dict[str, EpisodeResult]:
 
 def _json(candidate: Candidate) -> dict[str, Any]:
     return {
-        "folder": str(candidate.run.folder),
+        "folder": candidate.run.place,
         "policy": policy_of(candidate.run),
         "chosen_on": asdict(candidate.chosen_on),
         "p_against_the_best": candidate.p,

@@ -91,7 +91,7 @@ class Rule:
             return value | {self.kind: self.value}
         known = sorted(f"{key} {result.outcome}" for key, result in self.baseline.results.items())
         digest = hashlib.sha256("\n".join(known).encode()).hexdigest()
-        return value | {"baseline": str(self.baseline.folder), "outcomes": digest, "margin": self.margin}
+        return value | {"baseline": self.baseline.place, "outcomes": digest, "margin": self.margin}
 
     def __str__(self) -> str:
         if self.kind == "rate":
@@ -100,7 +100,7 @@ class Rule:
             return f"until the rate is known to within {100 * self.value:g} points"
         close = "" if self.margin is None else f", or equivalent within {100 * self.margin:g} points"
         assert self.baseline is not None
-        return f"until it is known to be better or worse than {self.baseline.folder}{close}"
+        return f"until it is known to be better or worse than {self.baseline.place}{close}"
 
     def check(self, identity: Mapping[str, Any], planned: Sequence[EpisodeId]) -> None:
         """Before anything runs. UserError if the baseline did not run these episodes under these rules."""
@@ -146,7 +146,7 @@ class Rule:
             raise _missing(self.baseline.folder, [episode.key])
         if differing := different_scene(result, other):
             raise UserError(
-                f"The baseline {self.baseline.folder} ran {episode.key} in another {differing}.",
+                f"The baseline {self.baseline.place} ran {episode.key} in another {differing}.",
                 why="only the same episode in the same scene can be compared",
                 fix="evaluate both with the same version, simulator and scene files",
             )

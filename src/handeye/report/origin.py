@@ -31,7 +31,7 @@ def origin(each: Shown) -> dict[str, Any]:
         "key": key(each.colour),
         "suite": each.suite,
         "plan": [
-            ("folder", str(each.run.folder)),
+            ("folder", each.run.place),
             ("suite", each.suite),
             ("episodes", _which(identity)),
             *([] if each.part == (1, 1) else [("part", "{} of {}".format(*each.part))]),
