@@ -351,7 +351,7 @@ def test_a_simulator_that_shows_something_else(policy: LocalPolicy, taught: Taug
     assert "top and bottom swapped" in causes[0].what
 
 
-def test_settling_with_a_closed_gripper(policy: LocalPolicy, taught: Taught, stage: Stage) -> None:
-    closed = replace(stage.protocol, settle_action=(0.0,) * 6 + (1.0,))
+def test_settling_with_a_gripper_that_is_not_open(policy: LocalPolicy, taught: Taught, stage: Stage) -> None:
+    closed = replace(stage.protocol, settle_action=(0.0,) * 7)
     causes = found(policy, taught.demos, stage=replace(stage, protocol=closed, steps=16)).causes
     assert causes[0].name == "settling"

@@ -178,6 +178,12 @@ def _parts(actions: np.ndarray, specs: Specs) -> tuple[np.ndarray, np.ndarray]:
     return arm, opened < 0.5
 
 
+def _openness(action: Sequence[float], specs: Specs) -> float:
+    act = specs.action
+    value = np.array([action[act.gripper_index]])
+    return float(grippers.convert(value, source=act.gripper, target=grippers.Gripper.ZERO_ONE_OPEN)[0])
+
+
 def causes(played: Played, demonstrated: Sequence[np.ndarray], specs: Specs, protocol: Protocol) -> list[Cause]:
     """`demonstrated`: actions (S, A) of each demonstration."""
     arm, closed = _parts(np.concatenate(demonstrated), specs)
@@ -218,11 +224,12 @@ def causes(played: Played, demonstrated: Sequence[np.ndarray], specs: Specs, pro
             ),
         ),
         (
-            protocol.settle_steps > 0 and bool(_parts(np.array([protocol.settle_action]), specs)[1][0]),
+            protocol.settle_steps > 0 and _openness(protocol.settle_action, specs) < 1,
             lambda: Cause(
                 name="settling",
                 likelihood=0.45,
-                what="while the scene settles the protocol closes the gripper: episodes begin as no demonstration does",
+                what="while the scene settles the protocol does not hold the gripper open: episodes begin as no "
+                "demonstration does",
                 fix="settle with an open gripper (settle_action ends in -1 on LIBERO)",
                 evidence={"settle_action": list(protocol.settle_action)},
             ),
