@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socket
 import threading
 from collections import namedtuple
@@ -129,6 +130,15 @@ def test_what_was_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.goldens
-def test_a_set_that_was_named(goldens: Path) -> None:
+def test_sets_that_were_named(goldens: Path) -> None:
+    """Every broken and sound one of the reference data, and a whole one."""
+    root = goldens / "data" / "broken"
+    kinds = ("libero_hdf5", "libero_hdf5 folder", "rlds", "lerobot v2.1", "lerobot v3.0", "xvr")
+    entries = [e for e in json.loads((root / "MANIFEST.json").read_text())["entries"] if e["format"] in kinds]
+    verdicts = {"accept": "ok", "warn": "warn", "reject": "fail"}
+    for entry in entries:
+        (found,) = given.check([root / entry["path"]], [])
+        assert found.verdict == verdicts[entry["expect"]], (entry["path"], entry["what_is_wrong"], found)
+    assert len(entries) > 50
     (good,) = given.check([goldens / "data" / "lerobot" / "v2.1_pi_image"], [])
     assert good.verdict == "ok" and "3 episodes" in good.found

@@ -23,19 +23,19 @@ def check(data: Sequence[Path], checkpoints: Sequence[str]) -> Iterator[Finding]
 
 
 def _set(path: Path) -> Finding:
-    from handeye.data.source import open_source
-
+    """As `handeye inspect` sees it; this side needs no torch."""
     try:
-        source = open_source(path)
+        from handeye.checkpoints.inspect.elsewhere import data
+
+        found = data(path)
     except (UserError, ImportError) as error:
         fix = error.fix if isinstance(error, UserError) else "pip install 'handeye[data]'"
         return fail(str(path), str(error).splitlines()[0], "nothing can be trained on it", fix)
-    said = f"{source.stored.format} {source.stored.version}, {len(source.episodes)} episodes"
-    if source.warnings:
-        return warn(
-            str(path), f"{said}; {source.warnings[0]}", "it may not be what it says", f"handeye data verify {path}"
-        )
-    return ok(str(path), f"{said}; `handeye data verify {path}` reads all of it")
+    if found.problems:
+        return fail(str(path), found.problems[0][:300], "nothing can be trained on it", found.fix)
+    if len(found.notes) > 1:
+        return warn(str(path), f"{found.what}; {found.notes[1]}", "it may not be what it says", found.command)
+    return ok(str(path), f"{found.what}; `{found.command}` reads all of it")
 
 
 def _checkpoint(address: str) -> Finding:

@@ -23,6 +23,12 @@ States = Callable[[Path], Any]
 """Reads a file of initial states: the simulator's own, which is handed in."""
 
 
+def data(path: Path) -> Report:
+    """Of what trains or is asked: demonstrations or questions. UserError where it is neither."""
+    asks = path.suffix == ".jsonl" or (path.is_dir() and any(path.glob("*.jsonl")) and not (path / "meta").is_dir())
+    return questions(path) if asks else demonstrations(path)
+
+
 def demonstrations(path: Path) -> Report:
     """Of a folder or file in a format of demonstrations. UserError where it is none."""
     kind = format_of(path)

@@ -95,10 +95,8 @@ def _folder(path: Path, options: Mapping[str, str], *, digests: bool) -> Report:
         return policies.adapter(path)
     if (found := policies.several(path)) is not None:
         return found
-    if any(path.glob("*.jsonl")) and not (path / "meta").is_dir():
-        return elsewhere.questions(path)
     try:
-        return elsewhere.demonstrations(path)
+        return elsewhere.data(path)
     except UserError as error:
         if any(path.glob("*.safetensors")):
             return policies.backbone(path)
