@@ -28,7 +28,8 @@ MAY_USE = {
     # `data`: questions are asked of a set of them; `compute`: the names of its flags
     "evaluate": {"distributed", "policy", "sim", "expert", "data", "compute"},
     "report": {"evaluate"},
-    "doctor": {"sim", "data", "compute", "train", "models", "checkpoints"},  # torch only in the processes of doctor/probes.py
+    # torch only in the processes of doctor/probes.py
+    "doctor": {"sim", "data", "compute", "train", "models", "checkpoints"},
     "diagnose": {"data", "evaluate", "expert", "policy", "sim"},
 }
 NO_TORCH = {"distributed", "conventions", "protocols", "transfer", "sim", "expert", "policy", "evaluate", "report"}
