@@ -46,6 +46,9 @@ class Candidate:
     """The same one with another pipeline."""
 
 
+WAYS_UP = ("top and bottom swapped", "left and right swapped", "turned by 180 degrees")
+"""What happens to one camera alone."""
+
 TURN = "change TurnImages in the policy's `encode` list, or show it pictures as training did"
 STATE = "use the state that training used: ConvertProprioRotation or other statistics in the policy's `encode` list"
 PROMPT = "ask with exactly the text that training used (OpenVLA-OFT fails on one full stop more)"
@@ -69,7 +72,7 @@ def pictures(cameras: Sequence[str]) -> Iterator[Candidate]:
     }
     for name, change in ways.items():
         yield Candidate(name=name, cause="pictures", fix=TURN, ask=_seeing(cameras, change))
-        if len(cameras) > 1:
+        if len(cameras) > 1 and name in WAYS_UP:
             for camera in cameras:
                 said = f"{camera} alone: {name}"
                 yield Candidate(name=said, cause="pictures", fix=TURN, ask=_seeing([camera], change))
