@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.load import load
 from handeye.errors import UserError
 from handeye.records import read_json, read_lines
@@ -21,6 +23,7 @@ from handeye.train.config import OptimizerConfig
 from handeye.train.families.config import ImageConfig, TinyConfig
 from handeye.train.metrics import FILE, TIMES
 from handeye.train.run import run
+from handeye.train.state import STATE, saves
 
 STEPS = 40
 
@@ -195,3 +198,15 @@ def test_where_frames_are_kept_and_who_makes_batches_changes_nothing(config: Tin
     assert lines(dropped.out) != lines(short.out)
     with pytest.raises(UserError, match="chunk_ends: drop there, pad here"):
         run(replace(short, out=dropped.out))
+
+
+def test_what_is_saved_is_the_average(config: TinyConfig) -> None:
+    """Not the weights of the last step, which training goes on from."""
+    folder = run(config)
+    (newest, *_) = saves(folder)
+    state = read_tensors([newest / "training" / STATE])
+    steps = load(newest).model.state_dict(), load(folder / "final").model.state_dict()
+    for name, averaged in steps[0].items():
+        assert torch.equal(averaged, state[f"average/{name}"]), name
+        assert torch.equal(averaged, steps[1][name]), name
+    assert not torch.equal(steps[0]["join.weight"], state["model/join.weight"])

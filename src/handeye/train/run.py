@@ -130,7 +130,8 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
         )
     final = weights()
     with training.ema.applied():
-        apart = _all_tensors(model) if config.lora_rank else {}
+        everything = _all_tensors(model) if config.lora_rank else {}
+        apart = {name: tensor.clone() for name, tensor in everything.items() if ".lora_" in name}
     if world.first:
         save_checkpoint(config.out / "final", replace(manifest, step=config.steps), final)
         if config.lora_rank:
@@ -182,7 +183,8 @@ def checkpoint_weights(
             own = {name: t for name, t in tensors.items() if name in training.ema.parameters}
             tensors = {**base, **own}
         merged = lora.merge(tensors, config)
-        return {name: tensor.to(begun.saved_as(name)) for name, tensor in merged.items()}
+        # Copies: the model's own tensors are its weights of the last step again as soon as this block ends.
+        return {name: tensor.to(begun.saved_as(name), copy=True) for name, tensor in merged.items()}
 
 
 def _all_tensors(model: nn.Module) -> dict[str, Tensor]:
