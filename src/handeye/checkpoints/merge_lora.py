@@ -87,9 +87,13 @@ def run(config: MergeLoraConfig, base_folder: Path, options: Mapping[str, str]) 
     save(config.out, manifest, weights)
     say(
         f"{config.out}: {len(adapter.down)} of {len(weights)} tensors changed. On {EXAMPLES} fixed examples the "
-        f"adapter moves normalised actions by up to {effect['answers']:.3g}; that it is merged, no longer beside its "
-        f"base, by {rounding['answers']:.3g}"
+        f"adapter changes {_said(effect)}; that it is merged, no longer beside its base, {_said(rounding)}"
     )
+
+
+def _said(found: Mapping[str, float]) -> str:
+    states = f", the language model's states by {found['states']:.2g} of their norm" if "states" in found else ""
+    return f"normalised actions by up to {found['answers']:.3g}{states}"
 
 
 def find(path: Path) -> tuple[Path, Path | None]:
