@@ -20,6 +20,7 @@ from handeye.conventions import image, libero
 from handeye.conventions.image import Orientation
 from handeye.conventions.spec import Specs
 from handeye.errors import UserError
+from handeye.serve.lerobot_weights import require_loaded
 from handeye.types import ActionChunk, EpisodeId, Observation
 
 IMAGES = "observation.images."
@@ -44,6 +45,7 @@ class LeRobotPolicy:
         _refuse_memory(path, config)
         # strict: LeRobot's default leaves out weights that do not fit, and says so in a log line
         self._policy = factory.get_policy_class(config.type).from_pretrained(path, config=config, strict=True)
+        require_loaded(self._policy, path)
         self._policy.to(device).eval()
         self._before, self._after = factory.make_pre_post_processors(
             policy_cfg=config,
