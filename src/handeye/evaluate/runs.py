@@ -95,7 +95,7 @@ def load(folder: Path) -> Run:
     files = here(folder)
     if not (files / plan.PLAN).is_file():
         raise UserError(
-            f"{folder} is not an evaluation.",
+            f"{remote.url_of(folder) or folder} is not an evaluation.",
             why=f"it has no {plan.PLAN}" if files.is_dir() else "there is no such folder",
             fix="give a directory that `handeye evaluate` wrote",
         )
