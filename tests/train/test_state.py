@@ -17,7 +17,6 @@ from handeye.data.loading.batches import Batches
 from handeye.data.loading.demonstrations import Demonstrations
 from handeye.data.loading.samples import Samples
 from handeye.data.statistics import Statistics
-from handeye.errors import UserError
 from handeye.train import state
 from handeye.train.families.begin import begin
 from handeye.train.families.config import ImageConfig, TinyConfig
@@ -140,52 +139,3 @@ def test_without_a_save_it_starts_at_the_beginning(begun: tuple[Training, Manife
     state.restore(config.out, other)
     assert other.step == 0
     assert all(torch.equal(before[name], tensor) for name, tensor in other.model.state_dict().items())
-
-
-def test_the_folder_belongs_to_one_configuration(config: TinyConfig) -> None:
-    with state.claim(config.out, config):
-        pass
-    with state.claim(config.out, replace(config, seed=5)):  # nothing was begun yet
-        state.sign(config.out, config, {})
-    with state.claim(config.out, replace(config, keep=5, memory_gb=1.0)):
-        pass
-    other = replace(config, steps=7, images=replace(config.images, shift=9))
-    with pytest.raises(UserError) as error, state.claim(config.out, other):
-        pass
-    assert "steps: 4000 there, 7 here" in str(error.value)
-    assert "images.shift" in str(error.value)
-    assert "batch" not in str(error.value)
-
-
-def test_a_folder_with_something_else_in_it_is_refused(config: TinyConfig) -> None:
-    config.out.mkdir()
-    (config.out / "thesis.tex").write_text("x")
-    with pytest.raises(UserError, match="not empty"), state.claim(config.out, config):
-        pass
-    assert [path.name for path in config.out.iterdir()] == ["thesis.tex"]
-
-
-def test_a_file_in_the_folders_place_is_refused(config: TinyConfig) -> None:
-    config.out.write_text("x")
-    with pytest.raises(UserError, match="is a file"), state.claim(config.out, config):
-        pass
-
-
-def test_two_processes_cannot_train_the_same_run(config: TinyConfig) -> None:
-    with (
-        state.claim(config.out, config),
-        pytest.raises(UserError, match="in use by another"),
-        state.claim(config.out, config),
-    ):
-        pass
-    with state.claim(config.out, config):
-        pass
-
-
-def test_other_demonstrations_are_noticed(config: TinyConfig) -> None:
-    config.out.mkdir()
-    state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
-    state.sign(config.out, config, {"episodes": 3, "digest": "a"})
-    state.require_same_data(config.out, {"episodes": 3, "digest": "a"})
-    with pytest.raises(UserError, match="digest: a there, b here"):
-        state.require_same_data(config.out, {"episodes": 3, "digest": "b"})

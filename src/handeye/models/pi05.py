@@ -172,7 +172,7 @@ class Model(nn.Module):
         self, batch: Mapping[str, Tensor], *, noise_BTA: Tensor | None = None, time_B: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the velocity over all steps and all 32 dimensions, padding and steps past an episode's
-        end included, as openpi trains. Noise and time are each sample's own, from `seed` (B,), unless they are given."""
+        end included, as openpi trains. Noise and time are each sample's own, from `seed` (B,), unless given."""
         per_step_BT = self.loss_per_step(batch, noise_BTA=noise_BTA, time_B=time_B)
         return per_step_BT.mean(), {}
 

@@ -297,9 +297,7 @@ PRESETS: dict[str, Preset] = {
         f"vggt_vla_{suite}": Preset(f"A policy on VGGT and Qwen3 on {name}.", partial(vggt_vla_libero, suite))
         for suite, name in NAMES.items()
     },
-    "vggt_vla_small": Preset(
-        "The same, reduced, from nothing, on the tabletop suite.", vggt_vla_small
-    ),
+    "vggt_vla_small": Preset("The same, reduced, from nothing, on the tabletop suite.", vggt_vla_small),
     "pi05_small": Preset("pi0.5, reduced, from nothing, on the tabletop suite.", pi05_small),
 }
 

@@ -27,7 +27,7 @@ from handeye.data.loading.samples import Samples
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.records import provenance, write_json
-from handeye.train import lora, state
+from handeye.train import folder, lora, state
 from handeye.train.config import TrainConfig
 from handeye.train.families.begin import Begin, begin
 from handeye.train.loop import computing, train
@@ -44,7 +44,7 @@ def run(config: TrainConfig) -> Path:
     with ExitStack() as stack:
         world, device = stack.enter_context(joined(config.device))
         if world.first:
-            stack.enter_context(state.claim(config.out, config))
+            stack.enter_context(folder.claim(config.out, config, ignored=state.WITHOUT_CONSEQUENCE))
         world.wait()
         if (config.out / "final" / manifests.FILE).exists():
             if world.first:
@@ -58,7 +58,7 @@ def run(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, world: World, device: str) -> None:
     demos = Demonstrations(config.data)
     data = {"episodes": len(demos), "digest": demos.digest(), "prompts": sorted({e.prompt for e in demos.episodes})}
-    state.require_same_data(config.out, data)
+    folder.require_same_data(config.out, data)
     seen, held_out = demos.split(config.held_out, config.seed)
     if held_out is None:
         raise UserError("No demonstration was held out.", fix="use a --held-out above 0")
@@ -83,14 +83,14 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     )
     manifest = make_manifest(config, begun, demos.specs, statistics, data)
     if world.first:
-        state.sign(config.out, config, data)
+        folder.sign(config.out, config, data)
         write_json(config.out / "provenance.json", manifest.provenance)
     world.wait()
     state.restore(config.out, training)
     if world.first:
         rewind(config.out, training.step)
         say(_summary(config, model, seen, held_out, training.step, world))
-    trackers = open_trackers(config.track, config.out, state.to_json(config)) if world.first else []
+    trackers = open_trackers(config.track, config.out, folder.to_json(config)) if world.first else []
     metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
 
     def weights() -> dict[str, Tensor]:
@@ -208,7 +208,7 @@ def make_manifest(
         step=0,
         provenance={
             **provenance(),
-            "training": state.to_json(config),
+            "training": folder.to_json(config),
             "data": dict(data),
             **({"base": dict(begun.base)} if begun.base else {}),
         },

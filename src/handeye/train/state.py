@@ -1,4 +1,4 @@
-"""Saves that training goes on from, to the bit, and the folder of a run that owns them.
+"""Saves that training goes on from, to the bit. They lie in the folder of a run (folder.py):
 
 runs/NAME/
 ├── config.json           what was asked, as understood
@@ -13,11 +13,8 @@ runs/NAME/
 
 from __future__ import annotations
 
-import fcntl
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -163,68 +160,6 @@ def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
     made = torch.empty_like(parameter)
     put(made, tensor)
     return made
-
-
-# ---- the run's folder ------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def claim(run: Path, config: TrainConfig) -> Iterator[None]:
-    """The folder is this run's: new, or begun by the same command; and nobody else is at it now."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"{run} is a file.", fix="name a folder with --out")
-    if (run / "config.json").exists():
-        _require_same(run, read_json(run / "config.json", what="a run's configuration"), to_json(config))
-    elif run.is_dir() and any(path.name not in (".lock", "data.json") for path in run.iterdir()):
-        raise UserError(
-            f"{run} is not the folder of a training run.",
-            why="it is not empty and has no config.json",
-            fix="name a new folder with --out",
-        )
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed by the kernel however this process ends
-        except OSError:
-            raise UserError(f"{run} is in use by another process.", fix="wait for it, or use another --out") from None
-        yield
-
-
-def require_same_data(run: Path, found: Mapping[str, Any]) -> None:
-    """Demonstrations that were added, lost or changed since the run began would make another run of it."""
-    path = run / "data.json"
-    if path.exists():
-        _require_same(run, read_json(path, what="a run's data"), found)
-
-
-def sign(run: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
-    """From here on the folder belongs to this run. Not earlier: a setting that turned out to be wrong may be mended."""
-    write_json(run / "data.json", data)
-    write_json(run / "config.json", to_json(config))
-
-
-def to_json(config: TrainConfig) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(asdict(config), default=str)))
-
-
-def _require_same(run: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    before, now = dict(_flat(there)), dict(_flat(here))
-    names = sorted(name for name in before.keys() | now.keys() if name not in WITHOUT_CONSEQUENCE)
-    differing = [name for name in names if before.get(name) != now.get(name)]
-    if differing:
-        raise UserError(
-            f"{run} belongs to another run.",
-            why="; ".join(f"{n}: {before.get(n, 'absent')} there, {now.get(n, 'absent')} here" for n in differing),
-            fix="use another --out, or the same settings and demonstrations",
-        )
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, part in value.items():
-        if isinstance(part, dict):
-            yield from _flat(part, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", part
 
 
 assert {f.name for f in fields(TrainConfig)} >= WITHOUT_CONSEQUENCE  # a renamed field must not slip through
