@@ -31,7 +31,9 @@ ROWS = ("mean", "std", "q01", "q99")
 
 
 def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> None:
-    """`config.checkpoint`, taken apart: its folder, and what is said of it."""
+    """`config.checkpoint`, taken apart: its folder, and what is said of it. A run's folder means its `final`."""
+    if (folder / "final").is_dir():
+        folder = folder / "final"
     if manifests.answers_questions(folder):
         _convert_reader(config, folder)
         return

@@ -39,6 +39,8 @@ hold adapters of this rank: zeros, since ours are merged (openvla-oft experiment
 ADAPTED = ("qkv", "proj", "fc1", "fc2", "q", "kv")
 """Modules of a tower that get one (peft 0.11.1's `all-linear`)."""
 
+KEEP = "keep it in our layout: theirs has room for sizes that the reference can build"
+
 CLASSES = {
     "AutoConfig": "configuration_prismatic.OpenVLAConfig",
     "AutoModelForVision2Seq": "modeling_prismatic.OpenVLAForActionPrediction",
@@ -295,14 +297,14 @@ def _read_back(folder: Path, checkpoint: Checkpoint, key: str) -> None:
         again = layout.load(folder, options, quiet=True)
     except UserError as error:
         raise UserError(
-            f"This {manifest.family} does not fit OpenVLA's layout.", why=f"{error.what} {error.why}", fix=error.fix
+            f"This {manifest.family} does not fit OpenVLA's layout.", why=f"{error.what} {error.why}", fix=KEEP
         ) from None
     if again.model.config != config:
         theirs, ours = vars(again.model.config), vars(config)
         raise UserError(
             f"This {manifest.family} does not fit OpenVLA's layout.",
             why="; ".join(f"{n} is {v}, the layout can say {theirs[n]}" for n, v in ours.items() if v != theirs[n]),
-            fix="keep it as it is: only sizes that the reference can build have a place there",
+            fix=KEEP,
         )
     found, wanted = again.model.state_dict(), checkpoint.model.state_dict()
     if differing := [name for name, tensor in wanted.items() if not torch.equal(tensor.cpu(), found[name])]:
