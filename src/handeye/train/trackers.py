@@ -69,4 +69,4 @@ _TRACKERS: dict[Tracker, Callable[[Path, Mapping[str, Any]], Send]] = {"tensorbo
 
 
 def _absent(name: str, error: ImportError) -> UserError:
-    return UserError(f"--track {name} needs a package.", why=str(error), fix=f"pip install {name}")
+    return UserError(f"--track {name} needs a package.", why=str(error), fix="pip install 'handeye[track]'")
