@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +241,36 @@ def test_arrays_and_other_files(tmp_path: Path) -> None:
 def test_a_folder_of_nothing(tmp_path: Path) -> None:
     found = look(tmp_path)
     assert found.verdict == "broken" and found.fix
+
+
+def test_damaged_files_end_in_a_verdict(tmp_path: Path) -> None:
+    """Cut anywhere, or with other bytes in the parts that say what is where."""
+    random = np.random.default_rng(0)
+    torch.save({"model_state_dict": {"w": torch.zeros(2, 3)}, "x": Bad()}, tmp_path / "a.pt")
+    save_file({"w": torch.arange(6.0)}, tmp_path / "b.safetensors")
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.writestr("a/b.txt", "hello" * 20)
+    whole = {path.suffix: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    seen = set()
+    for number in range(300):
+        suffix = list(whole)[number % 3]
+        content = bytearray(whole[suffix])
+        if number % 2:
+            content = content[: int(random.integers(len(content)))]
+        else:
+            for place in random.integers(len(content), size=4):
+                content[place] = int(random.integers(256))
+        path = tmp_path / f"damaged{suffix}"
+        path.write_bytes(content)
+        seen.add(look(path).verdict)
+    assert "broken" in seen and "INSPECT_RAN_IT" not in os.environ
+
+
+def test_a_pickle_that_wants_all_memory(tmp_path: Path) -> None:
+    """It is told to remember something as number four billion."""
+    (tmp_path / "a.pt").write_bytes(b"\x80\x02]r\xff\xff\xff\xff.")
+    found = look(tmp_path / "a.pt")
+    assert found.verdict == "broken" and "counts to 4294967295" in found.problems[0]
 
 
 # ---- the verb --------------------------------------------------------------------------------------------------------

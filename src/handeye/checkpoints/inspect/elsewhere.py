@@ -19,6 +19,9 @@ from handeye.transfer.archives import unpack
 LOOKED_AT = 8
 """Demonstrations that are read whole, spread over the set. `handeye data verify` reads all."""
 
+MANY = 32 << 20
+"""Bytes of an archive that is unpacked, and of questions whose pictures are decoded, to look at them."""
+
 States = Callable[[Path], Any]
 """Reads a file of initial states: the simulator's own, which is handed in."""
 
@@ -66,22 +69,31 @@ def _read_some(source: Source) -> None:
 
 
 def questions(path: Path) -> Report:
-    found = verify_xvr(path)
+    files = [path] if path.is_file() else sorted(path.glob("*.jsonl"))
+    many = sum(file.stat().st_size for file in files) > MANY
+    found = verify_xvr(path, quick=many)
     problems = tuple(f"{each.check}: {each.found}" for each in found if each.verdict == "fail")
     first = next((each.fix for each in found if each.verdict == "fail"), "")
+    read = "pictures were looked up and not decoded" if many else "every picture was decoded"
     return Report(
         path=str(path), verdict="broken" if problems else "sound", what="questions about pictures (XVR)", layout="xvr",
         problems=problems, fix=first, command=f"handeye data verify {path}",
-        notes=tuple(f"{each.check}: {each.found}" for each in found if each.verdict == "warn"),
+        notes=(read, *(f"{each.check}: {each.found}" for each in found if each.verdict == "warn")),
     )  # fmt: skip
 
 
 def archive(path: Path) -> Report:
-    """Unpacked into a folder that is removed again: whether it may be is judged before the first byte is written."""
+    """Every member is judged before the first byte is written; a small archive is also unpacked, into a folder that is
+    removed again."""
+    whole, names = path.stat().st_size < MANY, []
+
+    def select(name: str) -> str | None:
+        names.append(name)
+        return name if whole else None
+
     try:
         with tempfile.TemporaryDirectory() as folder:
-            unpack(path, Path(folder) / "unpacked")
-            names = [str(p.relative_to(folder).as_posix()) for p in Path(folder).rglob("*") if p.is_file()]
+            unpack(path, Path(folder) / "unpacked", select=select)
     except UserError as error:
         return Report(
             path=str(path), verdict="broken", what="an archive that is refused", layout="archive",
@@ -89,7 +101,7 @@ def archive(path: Path) -> Report:
         )  # fmt: skip
     return Report(
         path=str(path), verdict="sound", what=f"an archive of {len(names)} files", layout="archive",
-        fix="unpack it, and give the folder",
+        notes=() if whole else ("its list alone was judged",), fix="unpack it, and give the folder",
     )  # fmt: skip
 
 

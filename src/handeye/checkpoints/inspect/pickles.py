@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,20 +65,24 @@ def code_in(names: Sequence[str]) -> list[str]:
     return [name for name in names if not PLAIN.fullmatch(name) and not RECORDS.fullmatch(name)]
 
 
+TORN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
+"""What zipfile raises of a damaged archive."""
+
+
 def pickle_of(path: Path) -> bytes:
     """The pickle in a file of torch's, or the file itself."""
-    if not zipfile.is_zipfile(path):
-        if path.stat().st_size > LARGEST:
-            raise _bad(path, f"its {path.stat().st_size:,} bytes are one pickle, which is more than is looked at")
-        return path.read_bytes()
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith("data.pkl")]
-            if len(members) != 1 or members[0].file_size > LARGEST:
-                raise _bad(path, f"{len(members)} members called data.pkl")
-            return archive.read(members[0])
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise _bad(path, str(error)) from None
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                members = [info for info in archive.infolist() if info.filename.endswith("data.pkl")]
+                if len(members) != 1 or members[0].file_size > LARGEST:
+                    raise _bad(path, f"{len(members)} members called data.pkl")
+                return archive.read(members[0])
+    except TORN as error:
+        raise _bad(path, str(error) or type(error).__name__) from None
+    if path.stat().st_size > LARGEST:
+        raise _bad(path, f"its {path.stat().st_size:,} bytes are one pickle, which is more than is looked at")
+    return path.read_bytes()
 
 
 class Shape(tuple[int, ...]):
@@ -89,6 +94,11 @@ class Shape(tuple[int, ...]):
 def outline(content: bytes) -> Any:
     """What it holds with a Shape in the place of each tensor. Nothing is imported or called: each name becomes a class
     of its own that keeps what it is given."""
+
+    for opcode, argument, _ in pickletools.genops(content):
+        # An unpickler makes room for as many values as the largest number that it is told to remember one under.
+        if opcode.name in ("PUT", "LONG_BINPUT") and not 0 <= (argument or 0) <= len(content):
+            raise pickle.UnpicklingError(f"it counts to {argument} in {len(content)} bytes")
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:

@@ -80,7 +80,7 @@ def _zip(path: Path) -> Sign:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         names = []
     if any(name.endswith("data.pkl") for name in names):
         return "torch"
