@@ -16,6 +16,7 @@ from small_vggt import QWEN2, QWEN3, REFERENCE, batch, save_as_atlas, small
 
 from handeye.checkpoints import published
 from handeye.checkpoints.layouts import vggt_vla as layout
+from handeye.cli import main
 from handeye.data.pipeline.vggt import NO_INSTRUCTION
 from handeye.errors import UserError
 from handeye.serve.local import load_policy
@@ -200,3 +201,13 @@ def test_it_acts(write: Write, tmp_path: Path) -> None:
     seen = Observation(images={"agentview": image}, proprio=np.zeros(8, np.float32), prompt="put the cube")
     (chunk,) = policy.act([seen])
     assert chunk.actions.shape == (4, 7) and np.abs(chunk.actions).max() <= 1
+
+
+def test_converted_it_is_the_same_policy(write: Write, tmp_path: Path) -> None:
+    path = write()
+    main(["convert", f"{path}#language=qwen3", str(tmp_path / "ours")])
+    ours, theirs = published.load(tmp_path / "ours"), published.load(path, IS_QWEN3)
+    asked = batch(small(REFERENCE))
+    torch.testing.assert_close(ours.model.sample_actions(asked), theirs.model.sample_actions(asked))
+    assert ours.manifest.pipeline == theirs.manifest.pipeline
+    main(["inspect", str(tmp_path / "ours")])
