@@ -156,3 +156,12 @@ def test_a_missing_camera_is_an_error(checkpoint: Path) -> None:
     (asked,) = observations(1)
     with pytest.raises(UserError, match="wrist"):
         load_policy(checkpoint).act([replace(asked, images={"agentview": asked.images["agentview"]})])
+
+
+def test_too_large_for_the_gpu(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 86.00 MiB. GPU 0 has a total of ...")
+
+    monkeypatch.setattr(Model, "to", full)
+    with pytest.raises(UserError, match=r"does not fit on cpu(.|\n)*out of memory\n(.|\n)*--precision int8"):
+        load_policy(checkpoint)

@@ -27,6 +27,7 @@ from handeye.compute import attention as attentions
 from handeye.compute import precision as precisions
 from handeye.console import say, warn
 from handeye.conventions.spec import Specs
+from handeye.errors import UserError
 from handeye.policy.address import folder_and_options
 from handeye.records import sha256_json
 from handeye.types import ActionChunk, EpisodeId, Observation
@@ -165,8 +166,15 @@ def load_policy(
     folder = Path(where)
     if not (folder / FILE).exists() and (folder / "final").is_dir():
         folder = folder / "final"
-    checkpoint = load(folder, options, device=device if precision not in ("int8", "nf4") else "cpu")
-    policy = LocalPolicy(checkpoint, device=device, rows=rows, attention=attention, precision=precision)
+    try:
+        checkpoint = load(folder, options, device=device if precision not in ("int8", "nf4") else "cpu")
+        policy = LocalPolicy(checkpoint, device=device, rows=rows, attention=attention, precision=precision)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"{path} does not fit on {device}.",
+            why=str(error).partition(". ")[0],
+            fix="use --precision int8 or nf4, fewer --rows, or --device cpu; `handeye doctor` says what fits",
+        ) from None
     if policy.attention.taken is not None or policy.precision.agreement is not None:
         say(f"{policy.attention}\n{policy.precision}")
     return policy
