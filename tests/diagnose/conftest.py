@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,14 @@ def taught(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Taught:
             demonstrate(made.demos)
             teach(made)
     return made
+
+
+@pytest.fixture(scope="session")
+def policy(taught: Taught) -> Any:
+    """Loaded once: that its rows are independent is tried whenever it is."""
+    from handeye.serve.local import load_policy
+
+    return load_policy(taught.checkpoint, device="cpu", rows=16)
 
 
 def demonstrate(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ import h5py
 import numpy as np
 import pytest
 
-from handeye.checkpoints.load import Checkpoint
 from handeye.conventions.gripper import Gripper
 from handeye.conventions.image import Orientation, resize
 from handeye.conventions.rotation import Rotation
@@ -24,7 +24,7 @@ from handeye.data.source import open_source
 from handeye.diagnose.diagnosis import Diagnosis, diagnose
 from handeye.diagnose.live import Stage
 from handeye.protocols.presets import protocol
-from handeye.serve.local import LocalPolicy, load_policy
+from handeye.serve.local import LocalPolicy
 from handeye.sim import suites
 from handeye.sim.config import SimConfig
 from handeye.types import ActionChunk, Observation
@@ -58,19 +58,15 @@ class Broken:
         ]
 
 
-@pytest.fixture
-def policy(taught: Taught) -> LocalPolicy:
-    return load_policy(taught.checkpoint, rows=16)
-
-
 def found(policy: Any, demos: Path, **how: Any) -> Diagnosis:
     return diagnose(policy, open_source(demos), count=COUNT, sentences=SUITE, **how)
 
 
 def piped(policy: LocalPolicy, change: Callable[[Pipeline], Pipeline]) -> LocalPolicy:
     """The checkpoint with another pipeline in its manifest."""
-    manifest = replace(policy.manifest, pipeline=change(policy.manifest.pipeline))
-    return LocalPolicy(Checkpoint(manifest=manifest, model=policy._model), rows=16)
+    other = copy.copy(policy)
+    other.manifest = replace(policy.manifest, pipeline=change(policy.manifest.pipeline))
+    return other
 
 
 def first(*added: Any) -> Callable[[Pipeline], Pipeline]:
@@ -253,35 +249,35 @@ def test_answers_that_depend_on_neighbours(policy: LocalPolicy, taught: Taught) 
     assert found(Crowded(policy), taught.demos).causes[0].name == "depends on its neighbours"
 
 
-def reweighted(taught: Taught, change: Callable[[Any], None]) -> LocalPolicy:
+def reweighted(policy: LocalPolicy, change: Callable[[Any], None]) -> LocalPolicy:
     import torch
 
-    policy = load_policy(taught.checkpoint, rows=16)
+    other = copy.deepcopy(policy)
     with torch.no_grad():
-        change(policy._model)
-    return policy
+        change(other._model)
+    return other
 
 
-def test_weights_that_were_never_trained(taught: Taught) -> None:
+def test_weights_that_were_never_trained(policy: LocalPolicy, taught: Taught) -> None:
     import torch
 
-    fresh = reweighted(taught, lambda model: model.initialise(torch.Generator().manual_seed(5)))
+    fresh = reweighted(policy, lambda model: model.initialise(torch.Generator().manual_seed(5)))
     assert found(fresh, taught.demos).causes[0].name == "no better than a constant"
 
 
-def test_a_head_that_was_made_anew(taught: Taught) -> None:
+def test_a_head_that_was_made_anew(policy: LocalPolicy, taught: Taught) -> None:
     import torch
 
-    anew = reweighted(taught, lambda model: torch.nn.init.normal_(model.act.weight, std=0.05))
+    anew = reweighted(policy, lambda model: torch.nn.init.normal_(model.act.weight, std=0.05))
     assert found(anew, taught.demos).causes[0].name == "no better than a constant"
 
 
-def test_the_state_does_not_reach_the_head(taught: Taught) -> None:
+def test_the_state_does_not_reach_the_head(policy: LocalPolicy, taught: Taught) -> None:
     def cut(model: Any) -> None:
         sentence = model.config.sentence_width
         model.join.weight[:, -sentence - model.config.proprio_width : -sentence] = 0
 
-    assert found(reweighted(taught, cut), taught.demos).causes[0].name == "ignores the state"
+    assert found(reweighted(policy, cut), taught.demos).causes[0].name == "ignores the state"
 
 
 @pytest.fixture
@@ -327,8 +323,8 @@ def test_another_suite(policy: LocalPolicy, taught: Taught) -> None:
 
 def test_other_declared_conventions(policy: LocalPolicy, taught: Taught) -> None:
     action = replace(policy.specs.action, gripper=Gripper.ZERO_ONE_OPEN)
-    manifest = replace(policy.manifest, specs=replace(policy.specs, action=action))
-    other = LocalPolicy(Checkpoint(manifest=manifest, model=policy._model), rows=16)
+    other = copy.copy(policy)
+    other.specs = replace(policy.specs, action=action)
     causes = found(other, taught.demos).causes
     assert causes[0].name == "declared conventions"
     assert "gripper" in causes[0].what and "ConvertGripper" in causes[0].fix

@@ -13,7 +13,7 @@ from handeye.diagnose.config import DiagnoseConfig
 from handeye.diagnose.run import run
 from handeye.errors import UserError
 from handeye.policy.scripted import SCRIPTED
-from handeye.serve.local import load_policy
+from handeye.serve.local import LocalPolicy
 
 from .conftest import SIZE, Taught
 
@@ -23,9 +23,9 @@ def config(taught: Taught, out: Path, **flags: object) -> DiagnoseConfig:
     return DiagnoseConfig(**given)  # type: ignore[arg-type]
 
 
-def test_a_clean_bill(taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clean_bill(policy: LocalPolicy, taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = {"suite": "tabletop", "episodes": 1, "steps": 24}
-    assert run(config(taught, tmp_path, **flags), load_policy(taught.checkpoint, rows=16)) == 0
+    assert run(config(taught, tmp_path, **flags), policy) == 0
     said = capsys.readouterr().out
     assert "Nothing is wrong with how" in said
     assert "error at the expert's states in the simulator" in said
