@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from openvla_goldens import published as whole_golden
@@ -22,6 +23,7 @@ from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.merge_lora import beside, find, outputs, run
 from handeye.checkpoints.merge_lora_config import MergeLoraConfig
 from handeye.checkpoints.save import save
+from handeye.data.statistics import measure
 from handeye.errors import UserError
 from handeye.models.tiny import Model
 from handeye.records import read_json, sha256_json
@@ -111,13 +113,18 @@ def test_a_foreign_base_is_refused(tmp_path: Path, checkpoint: Path, model: Mode
     base = {"manifest": sha256_json(load(checkpoint).manifest.to_json())}
     save(tmp_path / "run" / "final", replace(manifest, provenance={"base": base}), weights)
     assert find(trained) == (trained, tmp_path / "run") == find(tmp_path / "run")
-    merge(tmp_path / "run", checkpoint, tmp_path / "good")
+    good = merge(tmp_path / "run", checkpoint, tmp_path / "good")
+    assert "merges" in load(good).manifest.provenance and load(good).manifest.provenance["base"] == base
     save(tmp_path / "stranger", replace(manifest, step=8), weights)
     with pytest.raises(UserError, match=r"was not trained on .*stranger(.|\n)*recorded another base"):
         merge(tmp_path / "run", tmp_path / "stranger", tmp_path / "out")
     shutil.rmtree(tmp_path / "run" / "final")
     save(tmp_path / "run" / "final", replace(manifest, family="openvla"), weights)
     with pytest.raises(UserError, match=r"trained more than its adapter(.|\n)*a openvla out of tiny"):
+        merge(tmp_path / "run", checkpoint, tmp_path / "out")
+    shutil.rmtree(tmp_path / "run" / "final")
+    save(tmp_path / "run" / "final", manifest, {**weights, "norm.bias": weights["norm.bias"] + 1})
+    with pytest.raises(UserError, match=r"trained more than its adapter(.|\n)*norm.bias is another there"):
         merge(tmp_path / "run", checkpoint, tmp_path / "out")
 
     copied = write_adapter(tmp_path / "copied", weights)
@@ -135,6 +142,28 @@ def test_a_foreign_base_is_refused(tmp_path: Path, checkpoint: Path, model: Mode
         with pytest.raises(UserError, match=said):
             merge(copied, checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_run_knows_comes_along(
+    tmp_path: Path, checkpoint: Path, model: Model, manifest: Manifest, capsys: Any
+) -> None:
+    """Its statistics and what it was trained on; of a bare adapter neither is known, and the base's data is not its."""
+    random = np.random.default_rng(1)
+    own = measure([(random.uniform(-2, 2, (50, 7)), random.normal(size=(50, 8)))])
+    write_adapter(tmp_path / "run" / "adapter", dict(model.state_dict()))
+    told = {"training": {"held_out": 0.1, "seed": 0}, "data": {"digest": "the run's"}}
+    trained = replace(manifest, statistics=own, step=70, provenance=told)
+    save(tmp_path / "run" / "final", trained, dict(model.state_dict()))
+    found = load(merge(tmp_path / "run", checkpoint, tmp_path / "out")).manifest
+    assert (found.statistics, found.step, found.provenance["data"]) == (own, 70, told["data"])
+    assert "warning" not in capsys.readouterr().err
+
+    base = replace(manifest, provenance={"training": {}, "data": {"digest": "the base's"}, "made": "by a test"})
+    save(tmp_path / "base", base, dict(model.state_dict()))
+    bare = write_adapter(tmp_path / "bare", dict(model.state_dict()))
+    found = load(merge(bare, tmp_path / "base", tmp_path / "other")).manifest
+    assert set(found.provenance) == {"made", "merges"} and found.statistics == manifest.statistics
+    assert "statistics and pipeline are the base's" in capsys.readouterr().err
 
 
 def test_what_is_no_adapter_or_does_nothing(tmp_path: Path, checkpoint: Path, model: Model) -> None:

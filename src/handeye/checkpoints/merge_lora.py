@@ -25,14 +25,15 @@ from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.fixed import EXAMPLES, fixed_batch
 from handeye.checkpoints.layouts import openvla as openvla_layout
 from handeye.checkpoints.load import Checkpoint
+from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.merge_lora_config import MergeLoraConfig
 from handeye.checkpoints.published import load
 from handeye.checkpoints.save import save
 from handeye.compute.attention import relative_error, short_states
-from handeye.console import say
+from handeye.console import say, warn
 from handeye.errors import UserError
 from handeye.models.openvla import spoken_value
-from handeye.records import provenance, read_json, sha256_file, sha256_json
+from handeye.records import provenance, sha256_file, sha256_json
 
 PLACES = ("adapter", openvla_layout.ADAPTER)
 """Where a run's folder has its adapter: ours, the reference's."""
@@ -58,7 +59,8 @@ def run(config: MergeLoraConfig, base_folder: Path, options: Mapping[str, str]) 
         base_folder = base_folder / "final"
     base = _base(run_folder, base_folder, options)
     _refuse_second_merge(base, base_folder, digest, config)
-    _refuse_foreign_base(base, base_folder, folder, run_folder)
+    _refuse_foreign_base(base, base_folder, folder)
+    trained = _trained(run_folder, base, base_folder, adapter)
     state = {name: tensor.detach() for name, tensor in base.model.state_dict().items()}
     weights = adapters.merged(state, adapter, what=str(folder))
     batch = fixed_batch(base.manifest)
@@ -83,8 +85,7 @@ def run(config: MergeLoraConfig, base_folder: Path, options: Mapping[str, str]) 
         **provenance(("torch",)),
     }
     merges = [*base.manifest.provenance.get("merges", ()), told]
-    manifest = replace(base.manifest, merged=True, provenance={**base.manifest.provenance, "merges": merges})
-    save(config.out, manifest, weights)
+    save(config.out, _manifest(base.manifest, trained, merges), weights)
     say(
         f"{config.out}: {len(adapter.down)} of {len(weights)} tensors changed. On {EXAMPLES} fixed examples the "
         f"adapter changes {_said(effect)}; that it is merged, no longer beside its base, {_said(rounding)}"
@@ -146,8 +147,8 @@ def _refuse_second_merge(base: Checkpoint, base_folder: Path, digest: str, confi
         )
 
 
-def _refuse_foreign_base(base: Checkpoint, base_folder: Path, folder: Path, run_folder: Path | None) -> None:
-    """As far as anything tells what the adapter was trained on. Names and shapes are compared while merging."""
+def _refuse_foreign_base(base: Checkpoint, base_folder: Path, folder: Path) -> None:
+    """By the copies of its base's weights that an adapter may carry. Names and shapes are compared while merging."""
     state = base.model.state_dict()
     for name, copy in read_tensors([folder / adapters.WEIGHTS]).items():
         module = name.removeprefix(adapters.PREFIX)
@@ -156,21 +157,47 @@ def _refuse_foreign_base(base: Checkpoint, base_folder: Path, folder: Path, run_
         own = state.get(module.replace(".base_layer.", "."))
         if own is None or own.shape != copy.shape or not torch.equal(own.to(copy.dtype), copy):
             raise _foreign(folder, base_folder, f"the adapter carries a copy of its base's {module}, which is another")
+
+
+def _trained(run_folder: Path | None, base: Checkpoint, base_folder: Path, adapter: Adapter) -> Manifest | None:
+    """What a run of ours says of its end, if it is one: compared with the base that it recorded, and with the weights
+    that it left alone."""
     final = run_folder and run_folder / "final"
     if not final or not (final / manifests.FILE).is_file():
-        return
-    trained = read_json(final / manifests.FILE, what="a checkpoint's manifest")
-    if trained.get("family") != base.manifest.family:
-        raise UserError(
-            f"{run_folder} trained more than its adapter.",
-            why=f"it made a {trained.get('family')} out of {base.manifest.family}: the new parts are not in {folder}",
-            fix=f"use {final}, in which all of it is merged",
-        )
-    recorded = (trained.get("provenance", {}).get("base") or {}).get("manifest")
+        if run_folder is None or not openvla_layout.recognises(run_folder):
+            warn("statistics and pipeline are the base's: right only if the adapter was trained with the same")
+        return None
+    trained = manifests.read(final)
+    if trained.family != base.manifest.family:
+        raise _more(final, f"it made a {trained.family} out of {base.manifest.family}")
+    recorded = (trained.provenance.get("base") or {}).get("manifest")
     if recorded not in (None, sha256_json(base.manifest.to_json())):
-        raise _foreign(
-            folder, base_folder, "the run recorded another base, or the same one read with other options (#name=value)"
-        )
+        why = "the run recorded another base, or the same one read with other options (#name=value)"
+        raise _foreign(run_folder or final, base_folder, why)
+    state = base.model.state_dict()
+    tensors = read_tensors([final / name for name in trained.files if name.endswith(".safetensors")])
+    for name, tensor in tensors.items():
+        if name.removesuffix(".weight") not in adapter.down and not torch.equal(state[name].to(tensor.dtype), tensor):
+            raise _more(final, f"{name} is another there than in {base_folder}")
+    return trained
+
+
+def _manifest(base: Manifest, trained: Manifest | None, merges: list[dict[str, Any]]) -> Manifest:
+    """A run's own pipeline, statistics and record of what it was trained on; else the base's pipeline and statistics,
+    and nothing of what the base was trained on, which does not hold for the adapter."""
+    if trained is not None:
+        provenance = {**trained.provenance, "merges": merges}
+        return replace(trained, config=base.config, merged=True, provenance=provenance)
+    kept = {name: value for name, value in base.provenance.items() if name not in ("training", "data", "base")}
+    return replace(base, merged=True, provenance={**kept, "merges": merges})
+
+
+def _more(final: Path, why: str) -> UserError:
+    return UserError(
+        "This run trained more than its adapter.",
+        why=f"{why}: what is new is not in the adapter",
+        fix=f"use {final}, in which all of it is merged",
+    )
 
 
 def _foreign(folder: Path, base_folder: Path, why: str) -> UserError:
