@@ -30,9 +30,11 @@ ENCODERS = [
     steps.ConvertProprioRotation(Rotation.AXIS_ANGLE_ROBOSUITE, Rotation.AXIS_ANGLE),
     steps.NormalizeProprio(NORMALIZER),
     steps.PadProprio(32),
+    steps.ReplacePrompt("pick up the bowl"),
     steps.EncodePrompt(32),
     steps.OpenVlaPrompt,
     steps.OpenpiPrompt,
+    steps.QwenPrompt,
 ]
 DECODERS = [
     steps.DecodeTokens(32000),
@@ -64,6 +66,8 @@ def made(step: object, vocabulary: Vocabulary) -> object:
     """Prompt steps need a tokenizer, which needs a file."""
     if step is steps.OpenVlaPrompt:
         return steps.OpenVlaPrompt(vocabulary, 100)
+    if step is steps.QwenPrompt:
+        return steps.QwenPrompt(vocabulary, 100)
     return steps.OpenpiPrompt(vocabulary, 100, state=True) if step is steps.OpenpiPrompt else step
 
 
