@@ -25,10 +25,10 @@ class QuickstartConfig:
     tasks: tuple[int, ...] = (0, 1, 2)
     """Tabletop tasks to learn."""
 
-    demos: int = 40
+    demos: int = 80
     """Demonstrations per task, each from a scene of its own."""
 
-    steps: int = 4000
+    steps: int = 3000
     """Optimizer steps."""
 
     episodes: int = 20
