@@ -30,12 +30,13 @@ Codec = Literal["av1", "h264"]
 
 ENCODERS: dict[Codec, tuple[str, dict[str, str]]] = {
     "av1": ("libsvtav1", {"g": "2", "crf": "30", "preset": "8", "svtav1-params": "lp=1"}),
-    "h264": ("libx264", {"g": "2", "crf": "30", "bf": "0", "threads": "1"}),
+    "h264": ("libx264", {"g": "2", "crf": "30", "bf": "0", "threads": "1", "x264-params": "no-mbtree=1"}),
 }
 """Key frame distance and quality are LeRobot's (lerobot 0.4.4 datasets/video_utils.py: g=2, crf=30); its preset, 12,
 is half as fast again and a tenth larger. One thread: the bytes must not depend on the machine's cores, and conversions
 run one episode per core. No frame is stored before one that is shown earlier (bf=0): what is strung together must
-stay in order."""
+stay in order. Without the tree of macroblocks: its AVX-512 code reads memory that was never written where a width is no
+multiple of 64, and one file in twenty had other bytes."""
 
 BEFORE = 16
 """Frames before one that are tried when a jump to it leads behind it."""
