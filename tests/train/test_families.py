@@ -93,7 +93,7 @@ def _killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ["l1", "diffusion", "pi05"])
+@pytest.mark.parametrize("name", ["l1", "diffusion", "tokens", "pi05"])
 def test_parts_of_a_batch_add_up_to_it(fake_demos: Path, tmp_path: Path, name: str) -> None:
     """Also where chunks reach past the end, so that parts have different numbers of steps that count."""
     kind, changes = KINDS[name]

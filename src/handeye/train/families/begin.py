@@ -42,6 +42,11 @@ def valid_steps(batch: Mapping[str, Tensor]) -> Tensor:
     return batch["valid"].sum().float().cpu()
 
 
+def spoken_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """Of models that speak actions: the words of steps that count, and each sample's stop."""
+    return valid_steps(batch) * batch["actions"].shape[-1] + samples(batch)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Begin:
     """A model with its weights, in single precision unless its family says otherwise, and what training must know."""

@@ -22,7 +22,7 @@ from handeye.data.statistics import Statistics
 from handeye.models import openvla, openvla_oft
 from handeye.models.openvla import LanguageConfig
 from handeye.models.vit import DINO, SIGLIP, Block, Tower
-from handeye.train.families.begin import Begin, fill, read_base, require_family, samples, valid_steps
+from handeye.train.families.begin import Begin, fill, read_base, require_family, spoken_tokens, valid_steps
 from handeye.train.families.config import OftConfig, OpenvlaConfig
 
 PROMPT_LENGTH = 64
@@ -72,7 +72,7 @@ def begin(config: OpenvlaConfig | OftConfig, specs: Specs, statistics: Statistic
         model=model,
         config=final,
         pipeline=_pipeline(config, specs, statistics, vocabulary),
-        weight=samples if isinstance(config, OpenvlaConfig) else valid_steps,
+        weight=valid_steps if getattr(final, "head", "tokens") != "tokens" else spoken_tokens,
         targets=targets(model),
         whole=lambda name: not name.startswith(ADAPTED) or ".scale." in name or ".shift." in name,
         frozen=_idle(model),
