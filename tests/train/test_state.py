@@ -20,6 +20,7 @@ from handeye.data.statistics import Statistics
 from handeye.train import state
 from handeye.train.families.begin import begin
 from handeye.train.families.config import ImageConfig, TinyConfig
+from handeye.train.folder import saves
 from handeye.train.optimizer import Ema, adamw
 from handeye.train.run import make_manifest
 from handeye.train.state import Training
@@ -103,7 +104,7 @@ def test_the_newest_are_kept(begun: tuple[Training, Manifest], config: TinyConfi
     for step in (3, 4, 20, 100):
         training.step = step
         save(config, training, manifest, keep=2)
-    assert [path.name for path in state.saves(config.out)] == ["step-100", "step-20"]
+    assert [path.name for path in saves(config.out)] == ["step-100", "step-20"]
 
 
 @pytest.mark.parametrize(

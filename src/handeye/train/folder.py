@@ -56,6 +56,12 @@ def to_json(config: Any) -> dict[str, Any]:
     return dict(json.loads(json.dumps(asdict(config), default=str)))
 
 
+def saves(run: Path) -> list[Path]:
+    """The newest first."""
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
 def _require_same(run: Path, there: Mapping[str, Any], here: Mapping[str, Any], ignored: Collection[str]) -> None:
     before, now = dict(_flat(there)), dict(_flat(here))
     names = sorted(name for name in before.keys() | now.keys() if name not in ignored)

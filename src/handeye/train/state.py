@@ -32,6 +32,7 @@ from handeye.data.loading.batches import Batches
 from handeye.errors import UserError
 from handeye.records import read_json, write_json
 from handeye.train.config import TrainConfig
+from handeye.train.folder import saves
 from handeye.train.optimizer import Ema
 from handeye.train.parallel import World, as_part_of, put, whole
 
@@ -95,12 +96,6 @@ def save(
             if not training.best or old.name != f"step-{training.best['step']}":
                 shutil.rmtree(old)
     training.world.wait()
-
-
-def saves(run: Path) -> list[Path]:
-    """The newest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def restore(run: Path, training: Training) -> None:

@@ -19,6 +19,7 @@ from handeye.console import warn
 from handeye.data.xvr.batches import QuestionBatches
 from handeye.errors import UserError
 from handeye.records import read_json, write_json
+from handeye.train.folder import saves
 
 STATE = "state.safetensors"
 
@@ -65,12 +66,6 @@ def restore(run: Path, tuning: Tuning) -> None:
         tuning.batches.restore(state["batches"])
         tuning.step, tuning.seconds = state["step"], state["seconds"]
         return
-
-
-def saves(run: Path) -> list[Path]:
-    """The newest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def _moments(tuning: Tuning) -> dict[str, Tensor]:
