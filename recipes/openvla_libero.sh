@@ -12,17 +12,4 @@
 #             darkens the floor: Object 88 -> 68 %; `handeye sim check`), or chance (`handeye compare`).
 set -euo pipefail
 suite="${1:?libero_spatial, libero_object, libero_goal or libero_10}"
-out="${2:-runs/openvla_$suite}"
-gpus="${GPUS:-$(nvidia-smi -L | wc -l)}"
-
-handeye fetch libero
-handeye fetch demos --source rlds --suite "$suite" --out data
-data="$(dirname "$(find data -name features.json -path "*$suite*" | head -1)")"
-handeye data verify "$data"
-[ -d checkpoints/openvla-7b ] || hf download openvla/openvla-7b --local-dir checkpoints/openvla-7b
-
-torchrun --nproc-per-node "$gpus" -m handeye.cli train "openvla_$suite" --data "$data" --out "$out/train" \
-  --accumulate "${PARTS:-1}"
-handeye evaluate-offline "$out/train" "$data"
-handeye evaluate "$out/train" --suite "$suite" --protocol openvla-2024 --out "$out/eval"
-handeye report "$out/eval" --out "$out/report.html"
+exec "$(dirname "$0")/fine_tune_openvla.sh" openvla "$suite" openvla-2024 "${2:-runs/openvla_$suite}"
