@@ -21,9 +21,9 @@ from handeye.errors import UserError
 from handeye.records import read_json, read_lines
 from handeye.train.config import OptimizerConfig
 from handeye.train.families.config import ImageConfig, TinyConfig
+from handeye.train.folder import TENSORS, saves
 from handeye.train.metrics import FILE, TIMES
 from handeye.train.run import run
-from handeye.train.state import STATE, saves
 
 STEPS = 40
 
@@ -204,7 +204,7 @@ def test_what_is_saved_is_the_average(config: TinyConfig) -> None:
     """Not the weights of the last step, which training goes on from."""
     folder = run(config)
     (newest, *_) = saves(folder)
-    state = read_tensors([newest / "training" / STATE])
+    state = read_tensors([newest / "training" / TENSORS])
     steps = load(newest).model.state_dict(), load(folder / "final").model.state_dict()
     for name, averaged in steps[0].items():
         assert torch.equal(averaged, state[f"average/{name}"]), name

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from handeye.checkpoints.manifest import File, describe, verify
+from handeye.console import warn
 from handeye.errors import UserError
 from handeye.records import read_json, write_json
 
 CONFIG, DATA = "config.json", "data.json"
+STATE, TENSORS = "training/state.json", "state.safetensors"
+"""Within a save: what training goes on from."""
+
+Found = tuple[Path, Mapping[str, Any]]
 
 
 @contextmanager
@@ -60,6 +66,27 @@ def saves(run: Path) -> list[Path]:
     """The newest first."""
     found = [path for path in (run / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def write_state(save: Path, state: Mapping[str, Any]) -> None:
+    """After the tensors, whose digest it has."""
+    write_json(save / STATE, {**state, "file": asdict(describe(save / "training", [TENSORS])[TENSORS])})
+
+
+def newest_whole(run: Path, check: Callable[[Path, Mapping[str, Any]], None], *, aloud: bool) -> Found | None:
+    """The newest save whose files are as they were written, and its state; None if there is none. `check(save, state)`
+    looks at what else is in it. A damaged one is passed over, and said `aloud`."""
+    for save in saves(run):
+        try:
+            state = read_json(save / STATE, what="a save to go on from")
+            verify(save / "training", {TENSORS: File(**state["file"])})
+            check(save, state)
+        except (UserError, KeyError, TypeError) as error:
+            if aloud:
+                warn(f"{save} cannot be used to go on from, an older save is tried.\n{error}")
+            continue
+        return save, state
+    return None
 
 
 def _require_same(run: Path, there: Mapping[str, Any], here: Mapping[str, Any], ignored: Collection[str]) -> None:

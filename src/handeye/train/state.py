@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,15 @@ from torch import Tensor, nn
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.load import check_keys
-from handeye.checkpoints.manifest import File, Manifest, describe, verify
+from handeye.checkpoints.manifest import Manifest, verify
 from handeye.checkpoints.save import fill, whole_folder, write_tensors
-from handeye.console import warn
 from handeye.data.loading.batches import Batches
-from handeye.errors import UserError
-from handeye.records import read_json, write_json
+from handeye.records import write_json
 from handeye.train.config import TrainConfig
-from handeye.train.folder import saves
+from handeye.train.folder import TENSORS, newest_whole, saves, write_state
 from handeye.train.optimizer import Ema
 from handeye.train.parallel import World, as_part_of, put, whole
 
-STATE = "state.safetensors"
 BEST = "best.json"
 WITHOUT_CONSEQUENCE = {
     *("out", "data", "keep", "keep_best", "merge_saves", "track"),
@@ -78,16 +75,15 @@ def save(
     if training.world.first:
         with whole_folder(run / "checkpoints" / f"step-{training.step}") as part:
             (part / "training").mkdir()
-            write_tensors(part / "training" / STATE, tensors)
+            write_tensors(part / "training" / TENSORS, tensors)
             state = {
                 "step": training.step,
                 "seconds": training.seconds,
                 "batches": training.batches.state(),
                 "best": training.best,
                 "checkpoint": content is not None,
-                "file": asdict(describe(part / "training", [STATE])[STATE]),
             }
-            write_json(part / "training" / "state.json", state)
+            write_state(part, state)
             if content is not None:
                 fill(part, manifest, content)
         if training.best:
@@ -100,20 +96,18 @@ def save(
 
 def restore(run: Path, training: Training) -> None:
     """From the newest save that is whole; unchanged if there is none. A damaged one is said aloud and passed over."""
-    for folder in saves(run):
-        try:
-            state = read_json(folder / "training" / "state.json", what="a save to go on from")
-            verify(folder / "training", {STATE: File(**state["file"])})
-            if state["checkpoint"]:
-                verify(folder, manifests.read(folder).files)
-        except (UserError, KeyError, TypeError) as error:
-            if training.world.first:
-                warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
-            continue
-        _restore(training, read_tensors([folder / "training" / STATE]), what=str(folder))
-        training.batches.restore(state["batches"])
-        training.step, training.seconds, training.best = state["step"], state["seconds"], state["best"]
+    found = newest_whole(run, _check, aloud=training.world.first)
+    if found is None:
         return
+    save, state = found
+    _restore(training, read_tensors([save / "training" / TENSORS]), what=str(save))
+    training.batches.restore(state["batches"])
+    training.step, training.seconds, training.best = state["step"], state["seconds"], state["best"]
+
+
+def _check(save: Path, state: Mapping[str, Any]) -> None:
+    if state["checkpoint"]:
+        verify(save, manifests.read(save).files)
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:

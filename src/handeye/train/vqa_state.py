@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,15 +13,10 @@ from torch import Tensor, nn
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.load import check_keys
-from handeye.checkpoints.manifest import Answering, File, describe, verify
+from handeye.checkpoints.manifest import Answering, verify
 from handeye.checkpoints.save import WEIGHTS, fill, whole_folder, write_tensors
-from handeye.console import warn
 from handeye.data.xvr.batches import QuestionBatches
-from handeye.errors import UserError
-from handeye.records import read_json, write_json
-from handeye.train.folder import saves
-
-STATE = "state.safetensors"
+from handeye.train.folder import TENSORS, newest_whole, saves, write_state
 
 
 @dataclass
@@ -39,14 +34,8 @@ def save(run: Path, tuning: Tuning, manifest: Answering, *, keep: int) -> None:
     """The new one is whole before an old one goes."""
     with whole_folder(run / "checkpoints" / f"step-{tuning.step}") as part:
         (part / "training").mkdir()
-        write_tensors(part / "training" / STATE, _moments(tuning))
-        state = {
-            "step": tuning.step,
-            "seconds": tuning.seconds,
-            "batches": tuning.batches.state(),
-            "file": asdict(describe(part / "training", [STATE])[STATE]),
-        }
-        write_json(part / "training" / "state.json", state)
+        write_tensors(part / "training" / TENSORS, _moments(tuning))
+        write_state(part, {"step": tuning.step, "seconds": tuning.seconds, "batches": tuning.batches.state()})
         fill(part, manifest, tuning.model.state_dict())
     for old in saves(run)[keep:]:
         shutil.rmtree(old)
@@ -54,18 +43,13 @@ def save(run: Path, tuning: Tuning, manifest: Answering, *, keep: int) -> None:
 
 def restore(run: Path, tuning: Tuning) -> None:
     """From the newest save that is whole; unchanged if there is none. A damaged one is said aloud and passed over."""
-    for folder in saves(run):
-        try:
-            state = read_json(folder / "training" / "state.json", what="a save to go on from")
-            verify(folder / "training", {STATE: File(**state["file"])})
-            verify(folder, manifests.read_answering(folder).files)
-        except (UserError, KeyError, TypeError) as error:
-            warn(f"{folder} cannot be used to go on from, an older save is tried.\n{error}")
-            continue
-        _fill(tuning, read_tensors([folder / WEIGHTS]), read_tensors([folder / "training" / STATE]), what=str(folder))
-        tuning.batches.restore(state["batches"])
-        tuning.step, tuning.seconds = state["step"], state["seconds"]
+    found = newest_whole(run, lambda save, _: verify(save, manifests.read_answering(save).files), aloud=True)
+    if found is None:
         return
+    save, state = found
+    _fill(tuning, read_tensors([save / WEIGHTS]), read_tensors([save / "training" / TENSORS]), what=str(save))
+    tuning.batches.restore(state["batches"])
+    tuning.step, tuning.seconds = state["step"], state["seconds"]
 
 
 def _moments(tuning: Tuning) -> dict[str, Tensor]:
