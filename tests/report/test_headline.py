@@ -160,3 +160,11 @@ def test_what_else_must_be_known(tmp_path: Path, sessions: Callable[..., None]) 
     assert "In 1 episode the simulation exploded" in words
     assert "MuJoCo 3.4.0 was not compared." in words
     assert "made under more than one commit: aaaaaaaaaa, bbbbbbbbbb." in words
+
+
+def test_a_policy_that_began_with_part_of_a_checkpoint(tmp_path: Path) -> None:
+    folder, sentence = write_run(tmp_path / "a", ["++"]), "The policy's training began with part of a checkpoint: 90 %."
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["identity"]["policy"]["partial"] = sentence
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert sentence in said(folder)

@@ -131,6 +131,31 @@ def test_bfloat16_is_near_and_the_checkpoint_says_so(fake_demos: Path, tmp_path:
     assert torch.bfloat16 in {p.dtype for p in checkpoint.model.parameters()}
 
 
+@pytest.mark.parametrize(("name", "change"), [("vggt", {"chunk": 3}), ("l1", {"head": "diffusion"})])
+def test_a_part_of_a_checkpoint_only_when_asked_and_marked_for_good(
+    fake_demos: Path, tmp_path: Path, name: str, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, changes = KINDS[name]
+    base = run(made(kind, fake_demos, tmp_path / "base", steps=2, **changes))
+    other = made(kind, fake_demos, tmp_path / "other", steps=2, start_from=base, **{**changes, **change})
+    with pytest.raises(UserError, match="--allow-partial"):
+        run(other)
+    capsys.readouterr()
+    allowed = replace(other, allow_partial=True)
+    run(allowed)
+    assert "came only what fits" in capsys.readouterr().err
+    (record,) = load(allowed.out / "final").manifest.provenance["partial"]
+    new = {tensor for module in record["modules"].values() for tensor in module["new"]}
+    before, after = (set(load(folder / "final").model.state_dict()) for folder in (base, allowed.out))
+    assert new and new <= after and set(record["left_out"]) == before - after
+    share = sum(module["loaded"] for module in record["modules"].values())
+    assert 0.5 < share / sum(module["numbers"] for module in record["modules"].values()) < 1
+    # What is fine-tuned from it, all of it, is marked as well, and so is every result.
+    again = run(made(kind, fake_demos, tmp_path / "again", steps=2, start_from=allowed.out, **{**changes, **change}))
+    assert load(again / "final").manifest.provenance["partial"] == [record]
+    assert str(base) in load_policy(again).identity["partial"]
+
+
 def test_adapters_beside_four_bits(fake_demos: Path, tmp_path: Path) -> None:
     """QLoRA: the language model's frozen weights have four bits in training; what is merged into has all of its own."""
     pytest.importorskip("bitsandbytes")

@@ -104,8 +104,10 @@ def check_keys(
     what: str,
     fresh: Sequence[str] = (),
     dropped: Sequence[str] = (),
+    or_else: str = "",
 ) -> None:
-    """Compare names and kinds both ways. `fresh` and `dropped` are patterns the caller declares on purpose."""
+    """Compare names and kinds both ways. `fresh` and `dropped` are patterns the caller declares on purpose. `or_else`:
+    another remedy, where there is one."""
     missing = [k for k in wanted if k not in found and not any(fnmatch.fnmatchcase(k, p) for p in fresh)]
     extra = [k for k in found if k not in wanted and not any(fnmatch.fnmatchcase(k, p) for p in dropped)]
     other = [f"{k} is {found[k]}, not {wanted[k]}" for k in wanted if k in found and wanted[k] != found[k]]
@@ -118,7 +120,7 @@ def check_keys(
                 for title, names in (("missing", missing), ("unexpected", extra), ("other", other))
                 if names
             ),
-            fix="use the checkpoint with the family and configuration it was saved with",
+            fix="use the checkpoint with the family and configuration it was saved with" + (or_else and f"; {or_else}"),
         )
 
 

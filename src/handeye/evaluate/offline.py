@@ -75,6 +75,8 @@ def run(config: OfflineConfig, policy: DeclaredPolicy | None, judge: Judge) -> d
     split = split_of(demos, getattr(getattr(policy, "manifest", None), "provenance", {}))
     if split.held_out is not True:
         warn(split.why)
+    if begun := getattr(policy, "identity", {}).get("partial"):
+        warn(begun)
     asked = list(steps(split.judged, config.examples, _chunk(policy)))
     predicted, true = _answered(policy, asked, config.batch)
     actions = np.concatenate([split.baseline.vectors().of(ref)[0] for ref in split.baseline.episodes])

@@ -166,6 +166,8 @@ def _tell(plan: Plan, counted: Sequence[EpisodeId], found: dict[str, EpisodeResu
         )
     if exploded := sum(result.unstable > 0 for result in everything):
         warn(f"in {exploded} of {len(everything)} episodes the simulation exploded (`unstable` in episodes.jsonl)")
+    if plan.policy.get("partial"):
+        warn(plan.policy["partial"])
     without = f", {len(broken)} errors left out" if broken else ""
     say(f"{plan.address} on {plan.suite}: {rate_of(everything)} of {len(everything) - len(broken)} episodes{without}")
 

@@ -101,6 +101,8 @@ def notices(shown: Shown) -> list[str]:
         )
     if exploded := sum(result.unstable > 0 for result in shown.recorded):
         said.append(f"In {count(exploded, 'episode')} the simulation exploded and was put back to its start.")
+    if shown.identity["policy"].get("partial"):
+        said.append(shown.identity["policy"]["partial"])
     if shown.identity["simulator"].get("trouble"):
         said.append(f"The simulator: {shown.identity['simulator']['trouble']}")
     if len(commits(shown)) > 1:

@@ -22,6 +22,7 @@ import torch
 from handeye.checkpoints.fixed import fixed_batch, made_up
 from handeye.checkpoints.load import Checkpoint
 from handeye.checkpoints.manifest import FILE, Manifest
+from handeye.checkpoints.partial import mark
 from handeye.checkpoints.published import load
 from handeye.compute import attention as attentions
 from handeye.compute import precision as precisions
@@ -75,7 +76,9 @@ class LocalPolicy:
     @property
     def identity(self) -> dict[str, Any]:
         """Which weights, and what reaches the last bits of what they answer."""
+        begun = mark(self.manifest.provenance.get("partial", []))
         return {
+            **({"partial": begun} if begun else {}),
             "manifest": sha256_json(self.manifest.to_json()),
             "family": self.manifest.family,
             "step": self.manifest.step,

@@ -65,6 +65,10 @@ class TrainConfig:
     start_from: Path | None = None
     """The checkpoint to fine-tune, ours or a published one. None: every weight is initialised from the seed."""
 
+    allow_partial: bool = False
+    """Start also where checkpoint and model do not fit: what is missing or has another shape is initialised from the
+    seed, what is over is left out. It says what, module by module, and every result of the policy is marked."""
+
     steps: int = 4000
     """Optimizer steps in all."""
 

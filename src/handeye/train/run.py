@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.manifest import Manifest
+from handeye.checkpoints.partial import told
 from handeye.checkpoints.save import save as save_checkpoint
-from handeye.console import say
+from handeye.console import say, warn
 from handeye.conventions.plain import to_plain
 from handeye.conventions.spec import Specs
 from handeye.data.loading.batches import Batches
@@ -89,6 +90,8 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     state.restore(config.out, training)
     if world.first:
         rewind(config.out, training.step)
+        for record in begun.partial:
+            warn(told(record))
         say(_summary(config, model, seen, held_out, training.step, world))
     trackers = open_trackers(config.track, config.out, folder.to_json(config)) if world.first else []
     metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
@@ -211,6 +214,7 @@ def make_manifest(
             "training": folder.to_json(config),
             "data": dict(data),
             **({"base": dict(begun.base)} if begun.base else {}),
+            **({"partial": list(begun.partial)} if begun.partial else {}),
         },
     )
 

@@ -24,6 +24,7 @@ from handeye.checkpoints.inspect.report import Report
 from handeye.checkpoints.inspect.run import inspect
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.manifest import Manifest
+from handeye.checkpoints.partial import compare
 from handeye.checkpoints.save import save
 from handeye.cli import main
 from handeye.errors import UserError
@@ -54,6 +55,17 @@ def test_one_of_ours(checkpoint: Path) -> None:
     assert found.command.startswith("handeye evaluate") and "gripper" in found.conventions
     (statistics,) = found.statistics
     assert "1 episodes" in statistics and "q01" in statistics
+
+
+def test_one_of_ours_that_began_with_part_of_another(tmp_path: Path) -> None:
+    from handeye.serve.untrained import checkpoint as made
+
+    untrained = made(camera_size=64)
+    record = compare({"head.weight": (2, 2)}, {"head.weight": (3, 2)}, what="runs/other/final")
+    told = {**untrained.manifest.provenance, "partial": [record]}
+    save(tmp_path / "ours", replace(untrained.manifest, provenance=told), untrained.model.state_dict())
+    (note,) = look(tmp_path / "ours").notes
+    assert "runs/other/final" in note and "0.0% of its numbers" in note
 
 
 def test_one_of_ours_with_another_byte(checkpoint: Path) -> None:

@@ -25,6 +25,7 @@ from handeye.checkpoints.inspect.weights import Weights, backbones, described, o
 from handeye.checkpoints.layouts import openvla
 from handeye.checkpoints.manifest import Answering, Manifest
 from handeye.checkpoints.orbax import ITEM, is_orbax
+from handeye.checkpoints.partial import mark
 from handeye.conventions.spec import Specs
 from handeye.errors import UserError
 
@@ -66,6 +67,7 @@ def report(path: Path, layout: str, options: Mapping[str, str], *, digests: bool
     protocol = PROTOCOLS.get(manifest.family, "")
     evaluate = f"handeye evaluate '{address}' --suite libero_spatial" + (f" --protocol {protocol}" if protocol else "")
     specs = getattr(manifest, "specs", None)
+    begun = mark(manifest.provenance.get("partial", []))
     return Report(
         path=str(path),
         verdict="sound",
@@ -75,7 +77,7 @@ def report(path: Path, layout: str, options: Mapping[str, str], *, digests: bool
         adapters="merged into the weights" if getattr(manifest, "merged", False) else "none",
         statistics=_statistics(manifest),
         conventions=_conventions(specs) if specs is not None else {},
-        notes=tuple(line for line in said.getvalue().strip().splitlines() if line),
+        notes=tuple(line for line in [*said.getvalue().strip().splitlines(), begun] if line),
         command=f"handeye evaluate-vqa {address}" if reads else evaluate,
         **_of_model(model, manifest),
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from handeye.checkpoints.load import Checkpoint, check_keys
+from handeye.checkpoints.partial import Record, compare
 from handeye.checkpoints.published import load
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.pipeline import Pipeline
@@ -78,6 +79,9 @@ class Begin:
     base: Mapping[str, Any] = field(default_factory=dict)
     """What is recorded of the checkpoint that the run started from."""
 
+    partial: Sequence[Record] = ()
+    """What was not loaded from it, where not all was; and from those before it (checkpoints/partial.py)."""
+
 
 def begin(config: TrainConfig, specs: Specs, statistics: Statistics) -> Begin:
     found: Begin = import_module(FAMILIES[type(config).__name__]).begin(config, specs, statistics)
@@ -85,7 +89,7 @@ def begin(config: TrainConfig, specs: Specs, statistics: Statistics) -> Begin:
 
 
 def read_base(start_from: Path, *, options: Mapping[str, str] | None = None) -> tuple[Checkpoint, dict[str, Any]]:
-    """A checkpoint to fine-tune, and what is recorded of it. A run's folder means its `final`."""
+    """A checkpoint to fine-tune, whole, and what is recorded of it. A run's folder means its `final`."""
     where, given = folder_and_options(str(start_from))
     folder = Path(where)
     if (folder / "final").is_dir():
@@ -106,19 +110,37 @@ def require_family(found: str, known: Sequence[str], config: TrainConfig) -> Non
 
 
 @torch.no_grad()
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], *, fresh: Sequence[str], seed: int, what: str) -> nn.Module:
+def fill(
+    model: nn.Module, tensors: Mapping[str, Tensor], *, fresh: Sequence[str], config: TrainConfig, what: str
+) -> list[Record]:
     """A model from `meta`: these tensors, copied and in its own types; parts named by `fresh` that the checkpoint lacks
-    are initialised from the seed. Anything else that does not fit is an error."""
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    are initialised from the seed. Anything else that does not fit is an error, or, with `allow_partial`, is initialised
+    as well, and what it was is returned."""
+    like = model.state_dict()
+    wanted = {name: list(tensor.shape) for name, tensor in like.items()}
     found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    check_keys({n: str(s) for n, s in wanted.items()}, {n: str(s) for n, s in found.items()}, what=what, fresh=fresh)
-    generator = torch.Generator().manual_seed(seed)
+    record = compare(wanted, found, fresh=fresh, what=what)
+    if record and not config.allow_partial:
+        kinds = ({name: str(shape) for name, shape in shapes.items()} for shapes in (wanted, found))
+        check_keys(*kinds, what=what, fresh=fresh, or_else="--allow-partial starts with what fits")
+    generator = torch.Generator().manual_seed(config.seed)
     made = {
-        name: tensors[name].to(like.dtype, copy=True) if name in tensors else _fresh(name, like, generator)
-        for name, like in model.state_dict().items()
+        name: tensors[name].to(tensor.dtype, copy=True)
+        if found.get(name) == wanted[name]
+        else _fresh(name, tensor, generator)
+        for name, tensor in like.items()
     }
     model.load_state_dict(made, assign=True)
-    return model
+    return [record] if record else []
+
+
+def fill_from(
+    model: nn.Module, checkpoint: Checkpoint, config: TrainConfig, *, fresh: Sequence[str] = ()
+) -> list[Record]:
+    """The same from a checkpoint, after what that one did not load from its own."""
+    before = checkpoint.manifest.provenance.get("partial", [])
+    now = fill(model, checkpoint.model.state_dict(), fresh=fresh, config=config, what=str(config.start_from))
+    return [*before, *now]
 
 
 def _fresh(name: str, like: Tensor, generator: torch.Generator) -> Tensor:
