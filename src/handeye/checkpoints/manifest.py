@@ -168,7 +168,8 @@ def _content(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} is not a checkpoint.",
             why=f"it has no {FILE}" if folder.is_dir() else "there is no such folder",
-            fix="give a finished run of `handeye train`, or one of its saves, runs/NAME/checkpoints/step-N",
+            fix="give a published checkpoint, a finished run of `handeye train` or one of its saves; `handeye inspect "
+            f"{folder}` says what this is",
         )
     value = read_json(path, what="a checkpoint's manifest")
     if not isinstance(value, dict) or value.get("format") != FORMAT:

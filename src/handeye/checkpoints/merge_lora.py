@@ -35,6 +35,9 @@ from handeye.errors import UserError
 from handeye.models.openvla import spoken_value
 from handeye.records import provenance, sha256_file, sha256_json
 
+STATE = "training/state.json"
+"""In a save of a run of ours."""
+
 PLACES = ("adapter", openvla_layout.ADAPTER)
 """Where a run's folder has its adapter: ours, the reference's."""
 
@@ -105,6 +108,12 @@ def find(path: Path) -> tuple[Path, Path | None]:
     for name in PLACES:
         if (path / name / adapters.CONFIG).is_file():
             return path / name, path
+    if (path / STATE).is_file():
+        raise UserError(
+            f"{path} is where a run goes on from.",
+            why="its adapter is among what training needs, beside modules that were trained whole",
+            fix=f"use {path.parent.parent / 'final'}, the run's end, which is merged; with --merge-saves every save is",
+        )
     raise UserError(
         f"{path} holds no adapter.",
         why=f"no {adapters.CONFIG}, neither in it nor in {' or '.join(PLACES)} in it",
@@ -113,7 +122,10 @@ def find(path: Path) -> tuple[Path, Path | None]:
 
 
 def _base(run_folder: Path | None, base_folder: Path, options: Mapping[str, str]) -> Checkpoint:
-    """What the adapter is added to: the base, with the heads of a run of the reference's that has any."""
+    """What the adapter is added to: the base, with the heads of a run of the reference's that has any. A run of ours
+    brings its own statistics, and recorded its base as one to fine-tune."""
+    if run_folder is not None and (run_folder / "final" / manifests.FILE).is_file():
+        return load(base_folder, options, to_fine_tune=True)
     if run_folder is None or not openvla_layout.recognises(run_folder) or not openvla_layout.components(run_folder):
         return load(base_folder, options)
     if not openvla_layout.recognises(base_folder):

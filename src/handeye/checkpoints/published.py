@@ -18,16 +18,20 @@ LAYOUTS = {
     "openpi": "handeye.checkpoints.layouts.openpi",
     "vggt_vla": "handeye.checkpoints.layouts.vggt_vla",
 }
-"""A module offers `recognises(folder)` and `load(folder, options, device=...)`."""
+"""A module offers `recognises(folder)` and `load(folder, options, device=..., to_fine_tune=...)`."""
 
 
-def load(folder: Path, options: Mapping[str, str] | None = None, *, device: str = "cpu") -> Checkpoint:
-    """`options`: what a published layout leaves open, as in `DIR#statistics=NAME`; ours leaves nothing open."""
+def load(
+    folder: Path, options: Mapping[str, str] | None = None, *, device: str = "cpu", to_fine_tune: bool = False
+) -> Checkpoint:
+    """`options`: what a published layout leaves open, as in `DIR#statistics=NAME`; ours leaves nothing open.
+    `to_fine_tune`: its statistics will be measured anew, so that those of a base, which are of other robots or of many,
+    need not be chosen."""
     if not (folder / FILE).exists():
         for name in LAYOUTS.values():
             layout: Any = import_module(name)
             if layout.recognises(folder):
-                checkpoint: Checkpoint = layout.load(folder, options or {}, device=device)
+                checkpoint: Checkpoint = layout.load(folder, options or {}, device=device, to_fine_tune=to_fine_tune)
                 return checkpoint
     if options and folder.is_dir():
         raise UserError(

@@ -104,6 +104,17 @@ class Statistics:
         )
 
 
+def unmeasured(action_width: int, proprio_width: int) -> Statistics:
+    """Numbers stay as they are. For a checkpoint that is read to be fine-tuned: what it was trained on before does not
+    matter, and its own statistics are of other robots, many of them, or of none."""
+
+    def plain(width: int) -> VectorStatistics:
+        zeros, ones, minus = ((x,) * width for x in (0.0, 1.0, -1.0))
+        return VectorStatistics(mean=zeros, std=ones, min=minus, max=ones, q01=minus, q99=ones)
+
+    return Statistics(action=plain(action_width), proprio=plain(proprio_width))
+
+
 def from_norm_stats(value: Any, *, what: str = "openpi's norm_stats.json") -> Statistics:
     """openpi's file: `{"norm_stats": {"state": {mean, std, q01, q99}, "actions": {...}}}`; the quantiles may be
     absent."""

@@ -12,6 +12,7 @@ import torch
 
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.reading_half import open_half
+from handeye.compute.device import device_of
 from handeye.conventions.plain import to_plain
 from handeye.data.xvr.batches import trimmed
 from handeye.data.xvr.form import END, Form
@@ -71,6 +72,7 @@ def load_answerer(
     precision: Literal["float32", "bf16"] = "float32",
 ) -> Answerer:
     """`tokens`, `pictures`, `prefix`: of a question, where the checkpoint does not say how it is asked."""
+    chosen = device_of(device)
     model, vocabulary, form = open_half(path, tokenizer=tokenizer, heads=heads)
     form = form or Form(
         vocabulary=vocabulary,
@@ -79,7 +81,6 @@ def load_answerer(
         size=model.config.vision.image_size,
         prefix=prefix,
     )
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return Answerer(model, form, length=length, device=chosen, precision=precision, weights=_digest(path))
 
 

@@ -22,7 +22,9 @@ def load(
     `rows`, `attention`, `precision`: of a checkpoint, see handeye.serve.local and handeye.compute."""
 
     def heavy(where: str) -> Any:
-        chosen = _device(device)
+        from handeye.compute.device import device_of
+
+        chosen = device_of(device)
         if where.startswith(addresses.LEROBOT):
             from handeye.serve.lerobot import LeRobotPolicy
 
@@ -41,17 +43,3 @@ def load(
             )
 
     return addresses.resolve(address, heavy=heavy, replan=replan)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"There is no device {name}.", why=str(error).splitlines()[0], fix="use cpu, cuda or auto"
-        ) from None
-    return name

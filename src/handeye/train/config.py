@@ -10,7 +10,7 @@ from typing import Literal
 from handeye.data.config import Ends, Way
 from handeye.errors import UserError
 
-Schedule = Literal["cosine", "linear", "constant", "step"]
+Schedule = Literal["cosine", "linear", "constant", "step", "openpi"]
 Precision = Literal["float32", "bf16"]
 Quantized = Literal["none", "int8", "nf4"]
 Sharing = Literal["ddp", "fsdp"]
@@ -30,7 +30,7 @@ class OptimizerConfig:
     schedule: Schedule = "cosine"
     """What the learning rate is multiplied with besides the warm-up: a cosine or a line to `--end-fraction` at the last
     step, one, or one and then `--end-fraction` from `--decay-at` on. Warm-up and schedule multiply, so neither cancels
-    the other."""
+    the other. `openpi`: its warm-up, which does not begin at zero, and then a cosine over the steps that are left."""
 
     end_fraction: float = 0.0
     """Of the highest learning rate, at the end."""
@@ -48,8 +48,11 @@ class OptimizerConfig:
     """Largest norm of the gradient. None: it is measured and left alone."""
 
     ema: float = 0.998
-    """The average forgets with this factor per step; shorter at the start, so that it does not remember noise. 0: there
-    is no average, the weights themselves are evaluated and kept."""
+    """The average forgets with this factor per step. 0: there is no average, the weights themselves are evaluated and
+    kept."""
+
+    ema_grows: bool = True
+    """It forgets faster at the start, so that it does not remember noise. Off, as in openpi: the same at every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +194,7 @@ class TrainConfig:
         if (self.optimizer.schedule == "step") != (self.optimizer.decay_at > 0):
             raise UserError(
                 f"--schedule {self.optimizer.schedule} and --decay-at {self.optimizer.decay_at} do not go together.",
-                fix="give both, '--schedule step --decay-at N', or neither",
+                fix="add --decay-at N" if self.optimizer.schedule == "step" else "add --decay-at 0",
             )
         if not self.lora_rank and (self.lora_targets or self.quantize != "none"):
             raise UserError(

@@ -49,7 +49,7 @@ def train(
             arrays = next_batch()
             batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             means = _backward(config, step, batch, shared, weight)
-            norm = _clip(model, config.optimizer.clip)
+            norm = clip(model, config.optimizer.clip)
             _check(step, means["loss"], norm, config, lambda arrays=arrays: named(arrays["sample"]))  # type: ignore[misc]
             rate = learning_rate(step, config.steps, config.optimizer)
             for group in optimizer.param_groups:
@@ -116,7 +116,7 @@ def _device(batch: Batch) -> torch.device:
     return next(iter(batch.values())).device
 
 
-def _clip(model: nn.Module, most: float | None) -> float:
+def clip(model: nn.Module, most: float | None) -> float:
     """The norm before."""
     parameters = [p for p in model.parameters() if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(parameters, math.inf if most is None else most)

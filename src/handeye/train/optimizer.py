@@ -44,6 +44,8 @@ def adamw(model: nn.Module, config: OptimizerConfig, factors: Mapping[str, float
 
 def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     """Of optimizer step 1 to `steps`. Warm-up multiplies the schedule, so neither cancels the other."""
+    if config.schedule == "openpi":
+        return _openpi(step - 1, steps, config)
     warm = min(1.0, step / max(1, config.warmup))
     done = (step - 1) / steps
     match config.schedule:
@@ -58,11 +60,24 @@ def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
     return config.learning_rate * warm * (config.end_fraction + (1 - config.end_fraction) * left)
 
 
+def _openpi(count: int, steps: int, config: OptimizerConfig) -> float:
+    """optax.warmup_cosine_decay_schedule as openpi calls it (training/optimizer.py, CosineDecaySchedule): a line from
+    peak / (warmup + 1), a cosine over what is left. `count`: steps taken before."""
+    peak, first = config.learning_rate, config.learning_rate / (config.warmup + 1)
+    if count < config.warmup:
+        return first + (peak - first) * count / config.warmup
+    done = min(1.0, (count - config.warmup) / max(1, steps - config.warmup))
+    left = 0.5 * (1 + math.cos(math.pi * done))
+    return peak * (config.end_fraction + (1 - config.end_fraction) * left)
+
+
 class Ema:
     """An exponential average of the weights that are trained: steadier than those of any one step."""
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: nn.Module, decay: float, *, grows: bool = True) -> None:
+        """`grows`: at the start only about the last tenth of the steps is remembered (the `num_updates` rule of
+        TensorFlow's ExponentialMovingAverage)."""
+        self.decay, self.grows = decay, grows
         self.parameters = trained(model)
         self.average: dict[str, Tensor] = {}
         """By name; what of it is in this process. Empty where there is none: the weights stand for themselves."""
@@ -72,10 +87,8 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """At the start only about the last tenth of the steps is remembered (the `num_updates` rule of TensorFlow's
-        ExponentialMovingAverage)."""
         if self.average:
-            decay = min(self.decay, (1 + step) / (10 + step))
+            decay = min(self.decay, (1 + step) / (10 + step)) if self.grows else self.decay
             now = [local(self.parameters[name].detach()) for name in self.average]
             torch._foreach_lerp_(list(self.average.values()), now, 1 - decay)
 

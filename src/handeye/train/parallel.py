@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from handeye.compute.device import device_of
 from handeye.train.config import Sharing
 
 
@@ -40,14 +41,14 @@ class World:
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[World, str]]:
-    """What torchrun says, and this process's own device. Alone if nobody says anything."""
+    """What torchrun says, and this process's own device, which is there. Alone if nobody says anything."""
     if "WORLD_SIZE" not in os.environ:
-        yield World(), device
+        yield World(), device_of(device)
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device == "cuda":
-        device = f"cuda:{local}"
-        torch.cuda.set_device(local)
+    device = device_of(f"cuda:{local}" if device_of(device) == "cuda" else device)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size()), device

@@ -6,12 +6,13 @@ smaller, trained from nothing: they show that everything fits together, and say 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from handeye.errors import unknown
 from handeye.train.config import OptimizerConfig, TrainConfig
 from handeye.train.families.config import (
     ImageConfig,
@@ -21,6 +22,7 @@ from handeye.train.families.config import (
     TinyConfig,
     VggtConfig,
 )
+from handeye.train.vqa_env import env_file, with_env
 from handeye.train.vqa_presets import PRESETS_VQA
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
@@ -161,11 +163,13 @@ def pi0_libero() -> OpenpiConfig:
         optimizer=OptimizerConfig(
             learning_rate=2.5e-5,
             warmup=1000,
+            schedule="openpi",
             end_fraction=0.1,
             betas=(0.9, 0.95),
             weight_decay=1e-10,
             clip=1.0,
             ema=0.99,
+            ema_grows=False,
         ),
         precision="bf16",
         checkpointing=True,
@@ -186,7 +190,7 @@ def pi05_libero() -> OpenpiConfig:
         batch=256,
         chunk=10,
         # Warm-up of 10,000 steps to 5e-5, where it stays: peak and end are equal (openpi training/config.py:743-763).
-        optimizer=replace(pi0_libero().optimizer, learning_rate=5e-5, warmup=10_000, schedule="constant", ema=0.999),
+        optimizer=replace(pi0_libero().optimizer, learning_rate=5e-5, warmup=10_000, end_fraction=1.0, ema=0.999),
     )
 
 
@@ -302,12 +306,18 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choice() -> Any:
-    """The type the command line parses: a preset's name, then the flags that differ from it."""
+def choice(words: Sequence[str] = ()) -> Any:
+    """The type with which `words` are parsed: a preset's name, then the flags that differ from it."""
     import tyro
 
+    known = {name: preset.make() for name, preset in PRESETS.items()} | {n: make() for n, make in PRESETS_VQA.items()}
+    name = words[0] if words else "--help"
+    if name not in known and not name.startswith("-"):
+        raise unknown("preset", name, known, fix="`handeye train --help` says what each is")
+    if name in PRESETS_VQA and (path := env_file(words)):
+        known[name] = with_env(PRESETS_VQA[name](), path)
     presets = tyro.extras.subcommand_type_from_defaults(
-        {name: preset.make() for name, preset in PRESETS.items()} | {n: make() for n, make in PRESETS_VQA.items()},
+        known,
         descriptions={name: preset.about for name, preset in PRESETS.items()}
         | {name: make.__doc__ or "" for name, make in PRESETS_VQA.items()},
     )

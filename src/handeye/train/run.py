@@ -30,7 +30,7 @@ from handeye.errors import UserError
 from handeye.records import provenance, write_json
 from handeye.train import folder, lora, state
 from handeye.train.config import TrainConfig
-from handeye.train.families.begin import Begin, begin
+from handeye.train.families.begin import Begin, begin, require_base
 from handeye.train.loop import computing, train
 from handeye.train.metrics import Metrics, rewind
 from handeye.train.optimizer import Ema, adamw, trained
@@ -57,6 +57,7 @@ def run(config: TrainConfig) -> Path:
 
 
 def _train(config: TrainConfig, world: World, device: str) -> None:
+    require_base(config)
     demos = Demonstrations(config.data)
     data = {"episodes": len(demos), "digest": demos.digest(), "prompts": sorted({e.prompt for e in demos.episodes})}
     folder.require_same_data(config.out, data)
@@ -75,7 +76,7 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     shared = Shared(model, world, config.sharing, begun.blocks)
     training = Training(
         model=model,
-        ema=Ema(model, config.optimizer.ema),
+        ema=Ema(model, config.optimizer.ema, grows=config.optimizer.ema_grows),
         optimizer=adamw(model, config.optimizer, config.learning_rate_of),
         batches=Batches(
             samples, config.batch, config.seed, rank=world.rank, ranks=world.ranks, workers=config.loader_workers

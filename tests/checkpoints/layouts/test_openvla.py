@@ -39,6 +39,8 @@ def test_written_and_read(write: Write, module: Any, settings: dict[str, Any]) -
     options = {"cameras": "+".join(settings["cameras"])} if "cameras" in settings else {}
     if settings.get("head") == "tokens":
         options["family"] = "openvla_oft"
+    if "cameras" in settings:
+        options["proprio"] = "no"
     checkpoint = published.load(folder, options)
     made = small(
         module, **{**settings, "towers": checkpoint.model.config.towers, "language": checkpoint.model.config.language}
@@ -104,6 +106,24 @@ def test_statistics_by_name_or_because_there_is_one(write: Write, statistics: di
     (folder / "dataset_statistics.json").write_text("{}")
     with pytest.raises(UserError, match="no statistics"):
         published.load(folder)
+
+
+def test_what_is_fine_tuned_needs_no_statistics_of_its_own(write: Write) -> None:
+    """openvla-7b has those of some twenty data sets, and none of them is LIBERO."""
+    folder = write("published", keys=("bridge_orig", "fractal20220817_data"))
+    with pytest.raises(UserError, match="statistics of 2 data sets"):
+        published.load(folder)
+    read = published.load(folder, to_fine_tune=True)
+    named = published.load(folder, {"statistics": "bridge_orig"})
+    ours, theirs = (each.model.state_dict() for each in (read, named))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_head_that_never_saw_the_arm(write: Write) -> None:
+    folder = write("published", openvla_oft, proprio_width=None)
+    with pytest.raises(UserError, match="proprio=no"):
+        published.load(folder)
+    assert published.load(folder, {"proprio": "no"}).model.config.proprio_width is None
 
 
 def test_every_tensor_that_does_not_fit_is_listed(write: Write) -> None:
@@ -178,6 +198,9 @@ def unmerged(folder: Path) -> None:
         (other_pixels, "prepares images in another way"),
         (unmerged, "adapter still apart"),
         (lambda folder: (folder / "model.safetensors").unlink(), "no weights"),
+        (lambda folder: (folder / "config.json").unlink(), r"incomplete(.|\n)*no config.json"),
+        (lambda folder: (folder / "action_head--7000_checkpoint.pt").unlink(), r"proprio_(.|\n)*no action_head"),
+        (lambda folder: (folder / "proprio_projector--7000_checkpoint.pt").unlink(), r"no proprio_(.|\n)*#proprio=no"),
         (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer(.|\n)*cannot be read"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 100), "cannot be read as safetensors"),
         (lambda folder: (folder / "action_head--7000_checkpoint.pt").write_bytes(b"\x80\x04."), "no zip file"),
@@ -199,6 +222,7 @@ def test_wrong_and_foreign_folders(write: Write, damage: Callable[[Path], None],
         ({"denoising_steps": "51"}, "use 1 to 50"),
         ({"family": "openvla"}, r"no OpenVLA checkpoint(.|\n)*action_head--7000"),
         ({"base": "nowhere"}, "no lora_adapter"),
+        ({"proprio": "no"}, "trained with the arm's state"),
     ],
 )
 def test_wrong_options(write: Write, options: dict[str, str], said: str) -> None:

@@ -31,7 +31,7 @@ FORMS: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
     "l1": (openvla_oft, {}, {}),
     "diffusion": (openvla_oft, {"head": "diffusion", "denoising_steps": 10}, {"denoising_steps": "10"}),
     "tokens": (openvla_oft, {"head": "tokens", "proprio_width": None}, {"family": "openvla_oft"}),
-    "one camera": (openvla_oft, {"cameras": ("wrist",), "proprio_width": None}, {"cameras": "wrist"}),
+    "one camera": (openvla_oft, {"cameras": ("wrist",), "proprio_width": None}, {"cameras": "wrist", "proprio": "no"}),
     "film": (openvla_oft, {"film": True}, {}),
 }
 

@@ -32,7 +32,7 @@ from handeye.conventions import libero
 from handeye.conventions.plain import to_plain
 from handeye.data.pipeline.published import SIZE, openpi_pipeline
 from handeye.data.pipeline.vocabulary import Vocabulary
-from handeye.data.statistics import Statistics, from_norm_stats
+from handeye.data.statistics import Statistics, from_norm_stats, unmeasured
 from handeye.errors import UserError, unknown
 from handeye.models import pi05
 from handeye.models.gemma import Dtype, precision
@@ -93,8 +93,9 @@ def recognises(folder: Path) -> bool:
     return any(name.startswith("paligemma_with_expert.") for name in _header(folder / WEIGHTS))
 
 
-def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Checkpoint:
-    """All or nothing: what is missing, unexpected or of another shape is listed, and nothing is used."""
+def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", to_fine_tune: bool = False) -> Checkpoint:
+    """All or nothing: what is missing, unexpected or of another shape is listed, and nothing is used. `to_fine_tune`:
+    as in checkpoints/published.py."""
     chosen = _options(options)
     if is_orbax(folder):
         raise UserError(
@@ -102,7 +103,10 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
             why="statistics are beside it, in assets/",
             fix=f"give the folder above it: {folder.resolve().parent}",
         )
-    asset, statistics = _statistics(folder, chosen)
+    if to_fine_tune and not chosen.asset:
+        asset, statistics = "", unmeasured(libero.ACTION.width, libero.PROPRIO.width)
+    else:
+        asset, statistics = _statistics(folder, chosen)
     files, config, state = _weights(folder, chosen, device)
     if config.vision.image_size != SIZE:
         raise UserError(
@@ -119,7 +123,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu") -> Ch
     manifest = Manifest(
         family="pi05",
         config=to_plain(config),
-        files=describe(folder, [*files, asset], digests=device != "meta"),
+        files=describe(folder, [*files, *filter(None, [asset])], digests=device != "meta"),
         tensors=len(state),
         specs=specs,
         pipeline=pipeline,
@@ -233,7 +237,7 @@ def _tell(folder: Path, config: pi05.Config, asset: str, chosen: Options) -> Non
     guessed = "" if chosen.chunk else f" (as {config.kind}_libero; else #chunk=N)"
     said = [
         f"{folder.name} is {config.kind}",
-        f"statistics of {asset}",
+        f"statistics of {asset or 'what it will be fine-tuned on'}",
         config.dtype,
         f"{config.chunk} actions per answer{guessed}",
         f"{config.steps} steps of denoising",

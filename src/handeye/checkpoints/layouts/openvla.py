@@ -32,7 +32,7 @@ from handeye.conventions import libero
 from handeye.conventions.plain import to_plain
 from handeye.data.pipeline.published import oft_pipeline, openvla_pipeline
 from handeye.data.pipeline.vocabulary import Vocabulary
-from handeye.data.statistics import Statistics
+from handeye.data.statistics import Statistics, unmeasured
 from handeye.errors import UserError, unknown
 from handeye.models import openvla, openvla_oft
 from handeye.records import read_json
@@ -66,6 +66,9 @@ class Options:
     family: str = ""
     """`openvla_oft` for its form without a head (`tokens`), whose folder looks like OpenVLA's."""
 
+    proprio: str = "yes"
+    """`no`: OFT with a head that never saw the arm's state. Otherwise its projector must be there."""
+
     crop: str = "yes"
     """`no`: trained without image augmentation, so that it acts on whole images."""
 
@@ -82,6 +85,7 @@ class Options:
         choices = {
             "cameras": ("", "agentview", "wrist", "agentview+wrist"),
             "family": ("", *FAMILIES),
+            "proprio": ("yes", "no"),
             "crop": ("yes", "no"),
             "precision": ("", *PRECISIONS),
         }
@@ -96,9 +100,10 @@ PRECISIONS: Mapping[str, openvla.Dtype] = {"fp32": "float32", "bf16": "bfloat16"
 
 
 def recognises(folder: Path) -> bool:
+    """Also by OFT's own files alone, so that `load` can say what is missing."""
     path = folder / CONFIG
     if not path.is_file():
-        return False
+        return any(any(folder.glob(f"{part}--*_checkpoint.pt")) for part in COMPONENTS)
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -107,15 +112,32 @@ def recognises(folder: Path) -> bool:
 
 
 def load(
-    folder: Path, options: Mapping[str, str], *, device: str = "cpu", quiet: bool = False, apart: bool = False
+    folder: Path,
+    options: Mapping[str, str],
+    *,
+    device: str = "cpu",
+    quiet: bool = False,
+    apart: bool = False,
+    to_fine_tune: bool = False,
 ) -> Checkpoint:
     """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used.
-    `quiet`: what was chosen is not said. `apart`: with `base`, its adapter is not merged yet."""
+    `quiet`: what was chosen is not said. `apart`: with `base`, its adapter is not merged yet. `to_fine_tune`: as in
+    checkpoints/published.py."""
     chosen = _options(options)
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} is incomplete.",
+            why=f"it has files of OpenVLA-OFT's and no {CONFIG}, which says what the model is",
+            fix="download the checkpoint again, with all its files",
+        )
     raw = read_json(folder / CONFIG, what="a model's configuration")
     openvla_config.check_preprocessor(folder / PREPROCESSOR)
     parts = components(folder)
-    key, statistics = _statistics(folder, raw, chosen.statistics)
+    _require_whole(folder, parts, chosen)
+    if to_fine_tune and not chosen.statistics:
+        key, statistics = "", unmeasured(libero.ACTION.width, libero.PROPRIO.width)
+    else:
+        key, statistics = _statistics(folder, raw, chosen.statistics)
     tensors, files, base = _weights(folder, chosen, device, apart=apart)
     family = chosen.family or ("openvla_oft" if parts else "openvla")
     if parts and family == "openvla":
@@ -267,6 +289,30 @@ def components(folder: Path) -> dict[str, Path]:
         if paths:
             found[part] = paths[0]
     return found
+
+
+def _require_whole(folder: Path, parts: Mapping[str, Path], chosen: Options) -> None:
+    """Of OFT's files none is optional by itself: a folder that lacks one would be read as another form of the model."""
+    head, state = "action_head" in parts, "proprio_projector" in parts
+    again = "download the checkpoint again, with all its files"
+    if parts and not head and chosen.family != "openvla_oft":
+        raise UserError(
+            f"{folder} is incomplete.",
+            why=f"it has {', '.join(path.name for path in parts.values())}, and no action_head--*_checkpoint.pt",
+            fix=f"{again}; or, if it was trained to speak its actions, {folder}#family=openvla_oft",
+        )
+    if head and not state and chosen.proprio == "yes":
+        raise UserError(
+            f"{folder} is incomplete.",
+            why=f"it has {parts['action_head'].name}, and no proprio_projector--*_checkpoint.pt",
+            fix=f"{again}; or, if it was trained without the arm's state, {folder}#proprio=no",
+        )
+    if state and chosen.proprio == "no":
+        raise UserError(
+            f"{folder} was trained with the arm's state.",
+            why=f"it has {parts['proprio_projector'].name}",
+            fix="leave out proprio=no",
+        )
 
 
 def _with_components(
@@ -426,7 +472,7 @@ def _pipeline(family: str, config: Any, statistics: Statistics, vocabulary: Voca
 
 def _tell(folder: Path, family: str, config: Any, key: str, chosen: Options) -> None:
     """What was chosen, above all where nobody chose it."""
-    said = [f"{folder.name} is {family}", f"statistics of {key}", config.dtype]
+    said = [f"{folder.name} is {family}", f"statistics of {key or 'what it will be fine-tuned on'}", config.dtype]
     if family == "openvla_oft":
         guessed = "" if chosen.cameras else " (the layout does not say; else #cameras=agentview)"
         said += [f"head {config.head}", f"cameras {' and '.join(config.cameras)}{guessed}"]

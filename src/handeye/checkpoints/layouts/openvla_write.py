@@ -292,6 +292,7 @@ def _read_back(folder: Path, checkpoint: Checkpoint, key: str) -> None:
     if manifest.family == "openvla_oft":
         assert isinstance(config, openvla_oft.Config)
         options |= {"cameras": "+".join(config.cameras), "denoising_steps": str(config.denoising_steps)}
+        options["proprio"] = "no" if config.proprio_width is None else "yes"
     options["crop"] = "yes" if manifest.pipeline.still_steps else "no"
     try:
         again = layout.load(folder, options, quiet=True)

@@ -122,8 +122,9 @@ def _is_one(path: Path) -> bool:
     return MODULE.encode() in content and b"vggt_backbone." in content
 
 
-def load(path: Path, options: Mapping[str, str], *, device: str = "cpu") -> Checkpoint:
-    """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used."""
+def load(path: Path, options: Mapping[str, str], *, device: str = "cpu", to_fine_tune: bool = False) -> Checkpoint:
+    """All or nothing, like our own: what is missing, unexpected or of another shape is listed, and nothing is used. Its
+    statistics are part of its head, also where it is read `to_fine_tune`."""
     chosen = _options(options)
     file = _one_file(path)
     saved = read_pt(file, records=RECORDS, mapped=True)

@@ -35,6 +35,34 @@ FAMILIES = {
 """By the name of the configuration's class."""
 
 
+DOWNLOADS = {
+    "openvla-7b": "hf download openvla/openvla-7b --local-dir {}",
+    "pi0_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi0_base {}/..",
+    "pi05_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi05_base {}/..",
+    "pi05_xvr": "handeye merge-vlm checkpoints/pi05_base runs/paligemma_xvr {}",
+    "VGGT-1B": "hf download facebook/VGGT-1B --local-dir {}",
+    "Qwen3-0.6B-Base": "hf download Qwen/Qwen3-0.6B-Base --local-dir {}",
+}
+"""What brings the folders that presets start from."""
+
+
+def require_base(config: TrainConfig) -> None:
+    """UserError if what training begins with is not there: before demonstrations are read, which takes minutes."""
+    for flag in ("start_from", "vggt", "qwen", "tokenizer"):
+        if (given := getattr(config, flag, None)) is None:
+            continue
+        path = Path(folder_and_options(str(given))[0])
+        if path.exists():
+            continue
+        folder = path if path.name in DOWNLOADS else path.parent
+        brings = DOWNLOADS.get(folder.name, "").format(folder)
+        raise UserError(
+            f"There is nothing at {path}.",
+            why="training begins with it",
+            fix=(f"{brings}; or " if brings else "") + f"say with --{flag.replace('_', '-')} where it is",
+        )
+
+
 def samples(batch: Mapping[str, Tensor]) -> Tensor:
     return torch.tensor(float(len(batch["actions"])))
 
@@ -94,7 +122,7 @@ def read_base(start_from: Path, *, options: Mapping[str, str] | None = None) -> 
     folder = Path(where)
     if (folder / "final").is_dir():
         folder = folder / "final"
-    checkpoint = load(folder, {**(options or {}), **given})
+    checkpoint = load(folder, {**(options or {}), **given}, to_fine_tune=True)
     manifest = checkpoint.manifest
     told = {"path": str(start_from), "family": manifest.family, "manifest": sha256_json(manifest.to_json())}
     return checkpoint, told
@@ -104,8 +132,8 @@ def require_family(found: str, known: Sequence[str], config: TrainConfig) -> Non
     if found not in known:
         raise UserError(
             f"{config.start_from} is {found}.",
-            why=f"{config.family} is fine-tuned from {' or '.join(known)}",
-            fix="give a checkpoint of that family, or choose another preset",
+            why=f"this preset is fine-tuned from {' or '.join(known)}",
+            fix=f"give a checkpoint of {' or '.join(known)}, or choose another preset",
         )
 
 

@@ -67,6 +67,6 @@ def make_model(config: TinyConfig, specs: Specs) -> nn.Module:
         raise UserError(f"--model {taken[0]} cannot be set.", why="the data decides it", fix="leave it out")
     with torch.device("meta"):
         model: nn.Module = module.Model(model_config(module, {**config.model, **given}))
-    model.to_empty(device=config.device)
-    model.initialise(torch.Generator(config.device).manual_seed(config.seed))  # type: ignore[operator]
+    model.to_empty(device="cpu")  # the same numbers, wherever it will be trained
+    model.initialise(torch.Generator().manual_seed(config.seed))  # type: ignore[operator]
     return model
