@@ -150,6 +150,19 @@ def test_declared_exceptions_are_patterns() -> None:
         check_keys(wanted, found, what="it", fresh=["head.*"])
 
 
+def test_many_that_do_not_fit_are_counted() -> None:
+    """As where the two are models of different sizes, in which every tensor differs."""
+    wanted, found = ({f"{part}.{i}": size for part in "ab" for i in range(20)} for size in ("[2]", "[3]"))
+    for name in [name for name in found if name.startswith("b")][:13]:
+        found[f"more.{name}"] = found.pop(name)
+    with pytest.raises(UserError, match="13 tensors missing, 13 unexpected, 27 of another shape") as error:
+        check_keys(wanted, found, what="it")
+    missing, unexpected, other = error.value.why.split("; ")
+    assert missing == f"missing: {', '.join(f'b.{i}' for i in range(12))} and 1 more"
+    assert unexpected.endswith("more.b.11 and 1 more")
+    assert other.startswith("other: a.0 is [3], not [2], a.1") and other.endswith("a.11 is [3], not [2] and 15 more")
+
+
 def test_a_config_field_that_does_not_exist_gets_a_hint() -> None:
     assert model_config(tiny, {"width": 32}).width == 32
     with pytest.raises(UserError, match="Did you mean 'keypoints'"):

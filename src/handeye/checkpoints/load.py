@@ -21,6 +21,9 @@ from handeye.conventions.plain import from_plain
 from handeye.errors import UserError, unknown
 from handeye.models import FAMILIES
 
+MOST_NAMES = 12
+"""Of each kind that are named where tensors do not fit; the others are counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -116,12 +119,17 @@ def check_keys(
             f"{what} does not fit the model: {len(missing)} tensors missing, {len(extra)} unexpected, "
             f"{len(other)} of another shape or type.",
             why="; ".join(
-                f"{title}: {', '.join(names)}"
+                f"{title}: {_listed(names)}"
                 for title, names in (("missing", missing), ("unexpected", extra), ("other", other))
                 if names
             ),
             fix="use the checkpoint with the family and configuration it was saved with" + (or_else and f"; {or_else}"),
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def model_config(module: ModuleType, values: Mapping[str, Any]) -> Any:
