@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_training import KINDS, made, shrink
+from openvla_goldens import published
+from small_training import KINDS, QWEN3_BYTES, made, shrink
 
 from handeye.checkpoints.adapters import read_adapter
 from handeye.checkpoints.load import load
+from handeye.conventions.spec import Specs
+from handeye.data.loading.demonstrations import Demonstrations
+from handeye.data.statistics import Statistics
 from handeye.errors import UserError
 from handeye.records import read_json, read_lines
 from handeye.serve.local import load_policy
 from handeye.train.config import OptimizerConfig, TrainConfig
-from handeye.train.families.begin import begin
-from handeye.train.families.config import OftConfig, OpenpiConfig, OpenvlaConfig
+from handeye.train.families import vggt_vla
+from handeye.train.families.begin import Filled, begin, fill
+from handeye.train.families.config import OftConfig, OpenpiConfig, OpenvlaConfig, VggtConfig
 from handeye.train.metrics import FILE
-from handeye.train.run import run
+from handeye.train.run import prepare, run
 from handeye.types import Observation
 
 
@@ -143,7 +148,8 @@ def test_a_part_of_a_checkpoint_only_when_asked_and_marked_for_good(
     capsys.readouterr()
     allowed = replace(other, allow_partial=True)
     run(allowed)
-    assert "came only what fits" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "came only what fits" in printed.err and "new, from the seed: " in printed.out
     (record,) = load(allowed.out / "final").manifest.provenance["partial"]
     new = {tensor for module in record["modules"].values() for tensor in module["new"]}
     before, after = (set(load(folder / "final").model.state_dict()) for folder in (base, allowed.out))
@@ -154,6 +160,50 @@ def test_a_part_of_a_checkpoint_only_when_asked_and_marked_for_good(
     again = run(made(kind, fake_demos, tmp_path / "again", steps=2, start_from=allowed.out, **{**changes, **change}))
     assert load(again / "final").manifest.provenance["partial"] == [record]
     assert str(base) in load_policy(again).identity["partial"]
+
+
+def test_what_a_start_draws_learns_beside_adapters(fake_demos: Path, tmp_path: Path) -> None:
+    """In the middle of a model whose other weights stay as they are; and it is never left as it was drawn."""
+    config = made(OftConfig, fake_demos, tmp_path / "run", lora_rank=2)
+    begun = begin(config, *known(fake_demos))
+    norm, idle = "language_model.model.norm.weight", next(n for n in begun.model.state_dict() if begun.frozen(n))
+    model = prepare(config, replace(begun, filled=Filled(new={norm: 16})), [], "cpu")
+    learning = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert norm in learning and "language_model.model.layers.0.input_layernorm.weight" not in learning
+    with pytest.raises(UserError, match=f"{idle} is not in(.|\\n)*frozen"):
+        prepare(config, replace(begun, filled=Filled(new={idle: 16})), [], "cpu")
+
+
+def test_another_backbone_is_never_a_partial_start(fake_demos: Path, tmp_path: Path) -> None:
+    other = replace(QWEN3_BYTES, kind="qwen2", name="small2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vggt_vla, "SMALL", {**vggt_vla.SMALL, "language": other})
+        base = run(made(VggtConfig, fake_demos, tmp_path / "base", steps=1, **KINDS["vggt"][1]))
+        stolen = load(base / "final").model.state_dict()
+    config = made(VggtConfig, fake_demos, tmp_path / "run", start_from=base, allow_partial=True, **KINDS["vggt"][1])
+    ours = begin(replace(config, start_from=None, allow_partial=False), *known(fake_demos)).model
+    with pytest.raises(UserError, match=r"another backbone(.|\n)*a Qwen2 (.|\n)*a Qwen3 "):
+        fill(ours, stolen, fresh=(), config=config, what="it")
+
+
+def known(demos: Path) -> tuple[Specs, Statistics]:
+    found = Demonstrations(demos)
+    return found.specs, found.statistics()
+
+
+@pytest.mark.goldens
+def test_from_a_published_base_of_many_data_sets(goldens: Path, fake_demos: Path, tmp_path: Path) -> None:
+    """Its statistics are of no use here, and need not be chosen."""
+    base = published(goldens / "openvla", "openvla_tiny", tmp_path)
+    config = made(OpenvlaConfig, fake_demos, tmp_path / "run", steps=1, start_from=base, lora_rank=2)
+    final = load(run(config) / "final")
+    assert final.manifest.statistics.episodes == 8 and final.manifest.provenance["base"]["new"] == {}
+
+
+def test_a_base_that_is_not_there_is_missed_before_the_data(tmp_path: Path) -> None:
+    absent = tmp_path / "openvla-7b"
+    with pytest.raises(UserError, match=f"hf download openvla/openvla-7b --local-dir {absent}"):
+        run(made(OftConfig, tmp_path / "no_data", tmp_path / "run", start_from=absent))
 
 
 def test_adapters_beside_four_bits(fake_demos: Path, tmp_path: Path) -> None:

@@ -174,6 +174,11 @@ class TrainConfig:
         """A name in `handeye.models.FAMILIES`."""
         raise NotImplementedError
 
+    @property
+    def begins_with_something(self) -> bool:
+        """Not with the seed alone."""
+        return self.start_from is not None
+
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "chunk", "validate_every", "save_every", "keep", "log_every"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
@@ -201,6 +206,12 @@ class TrainConfig:
                 "Adapters are off.",
                 why=f"--{'lora-targets' if self.lora_targets else 'quantize'} says what happens beside them",
                 fix="add --lora-rank 32",
+            )
+        if self.allow_partial and not self.begins_with_something:
+            raise UserError(
+                "There is no checkpoint of which a part could be taken.",
+                why="--allow-partial is for --start-from",
+                fix="leave it out, or say what to start from",
             )
         if self.save_every % self.log_every:
             raise UserError(

@@ -30,7 +30,7 @@ from handeye.errors import UserError
 from handeye.records import provenance, write_json
 from handeye.train import folder, lora, state
 from handeye.train.config import TrainConfig
-from handeye.train.families.begin import Begin, begin, require_base
+from handeye.train.families.begin import Begin, Filled, begin, require_base
 from handeye.train.loop import computing, train
 from handeye.train.metrics import Metrics, rewind
 from handeye.train.optimizer import Ema, adamw, trained
@@ -91,8 +91,7 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     state.restore(config.out, training)
     if world.first:
         rewind(config.out, training.step)
-        for record in begun.partial:
-            warn(told(record))
+        _tell_beginning(begun.filled)
         say(_summary(config, model, seen, held_out, training.step, world))
     trackers = open_trackers(config.track, config.out, folder.to_json(config)) if world.first else []
     metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
@@ -158,10 +157,16 @@ def prepare(config: TrainConfig, begun: Begin, targets: list[str], device: str) 
         lora.add(model, targets, config)
     for name, parameter in model.named_parameters():
         plain = name.replace(".base_layer.", ".")
-        learns = ".lora_" in name or not config.lora_rank or begun.whole(plain)
+        learns = ".lora_" in name or not config.lora_rank or begun.whole(plain) or plain in begun.filled.new
         parameter.requires_grad_(learns and not begun.frozen(plain) and parameter.is_floating_point())
         if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
+        if plain in begun.filled.new and not parameter.requires_grad:
+            raise UserError(
+                f"{plain} is not in {config.start_from} and would stay as it is drawn from the seed.",
+                why="it is frozen" if parameter.is_floating_point() else "it is quantised",
+                fix="train it too, or start from a checkpoint that has it",
+            )
     if config.checkpointing:
         _recompute(model, begun)
     return model.to(device)
@@ -214,8 +219,8 @@ def make_manifest(
             **provenance(),
             "training": folder.to_json(config),
             "data": dict(data),
-            **({"base": dict(begun.base)} if begun.base else {}),
-            **({"partial": list(begun.partial)} if begun.partial else {}),
+            **({"base": {**begun.base, "new": by_module(begun.filled.new)}} if begun.base else {}),
+            **({"partial": list(begun.filled.partial)} if begun.filled.partial else {}),
         },
     )
 
@@ -227,6 +232,23 @@ def _prepare_torch(config: TrainConfig) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if config.threads == "all" else config.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses the next line's promise
     torch.use_deterministic_algorithms(True)
+
+
+def by_module(new: Mapping[str, int]) -> dict[str, int]:
+    """Numbers that did not come from the checkpoint, by the first part of their names."""
+    counted: dict[str, int] = {}
+    for name, numbers in new.items():
+        module = name.split(".")[0]
+        counted[module] = counted.get(module, 0) + numbers
+    return counted
+
+
+def _tell_beginning(filled: Filled) -> None:
+    for record in filled.partial:
+        warn(told(record))
+    if filled.new:
+        parts = ", ".join(f"{module} ({numbers:,} numbers)" for module, numbers in by_module(filled.new).items())
+        say(f"new, from the seed: {parts}")
 
 
 def _named(samples: Samples, numbers: np.ndarray) -> str:

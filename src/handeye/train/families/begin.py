@@ -6,7 +6,7 @@ begin(config, specs, statistics) -> Begin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from handeye.checkpoints.backbones import explain
 from handeye.checkpoints.load import Checkpoint, check_keys
 from handeye.checkpoints.partial import Record, compare
 from handeye.checkpoints.published import load
@@ -77,6 +78,18 @@ def spoken_tokens(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Filled:
+    """What of a model that starts from a checkpoint did not come from it."""
+
+    new: Mapping[str, int] = field(default_factory=dict)
+    """Tensors that are initialised from the seed, and how many numbers each has. They are trained, adapters or not."""
+
+    partial: Sequence[Record] = ()
+    """Those among them that the checkpoint should have had, and those of the checkpoints before it
+    (checkpoints/partial.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Begin:
     """A model with its weights, in single precision unless its family says otherwise, and what training must know."""
 
@@ -107,8 +120,7 @@ class Begin:
     base: Mapping[str, Any] = field(default_factory=dict)
     """What is recorded of the checkpoint that the run started from."""
 
-    partial: Sequence[Record] = ()
-    """What was not loaded from it, where not all was; and from those before it (checkpoints/partial.py)."""
+    filled: Filled = Filled()
 
 
 def begin(config: TrainConfig, specs: Specs, statistics: Statistics) -> Begin:
@@ -140,35 +152,37 @@ def require_family(found: str, known: Sequence[str], config: TrainConfig) -> Non
 @torch.no_grad()
 def fill(
     model: nn.Module, tensors: Mapping[str, Tensor], *, fresh: Sequence[str], config: TrainConfig, what: str
-) -> list[Record]:
+) -> Filled:
     """A model from `meta`: these tensors, copied and in its own types; parts named by `fresh` that the checkpoint lacks
     are initialised from the seed. Anything else that does not fit is an error, or, with `allow_partial`, is initialised
-    as well, and what it was is returned."""
+    as well. Another backbone than the model's is an error in any case."""
     like = model.state_dict()
     wanted = {name: list(tensor.shape) for name, tensor in like.items()}
     found = {name: list(tensor.shape) for name, tensor in tensors.items()}
     record = compare(wanted, found, fresh=fresh, what=what)
+    if record and (other := explain(wanted, found)):
+        raise UserError(
+            f"{what} holds another backbone than the model.",
+            why=other,
+            fix="give the weights of the backbone that is named, or name the one that they are",
+        )
     if record and not config.allow_partial:
         kinds = ({name: str(shape) for name, shape in shapes.items()} for shapes in (wanted, found))
         check_keys(*kinds, what=what, fresh=fresh, or_else="--allow-partial starts with what fits")
+    new = {name: tensor.numel() for name, tensor in like.items() if found.get(name) != wanted[name]}
     generator = torch.Generator().manual_seed(config.seed)
     made = {
-        name: tensors[name].to(tensor.dtype, copy=True)
-        if found.get(name) == wanted[name]
-        else _fresh(name, tensor, generator)
+        name: _fresh(name, tensor, generator) if name in new else tensors[name].to(tensor.dtype, copy=True)
         for name, tensor in like.items()
     }
     model.load_state_dict(made, assign=True)
-    return [record] if record else []
+    return Filled(new=new, partial=[record] if record else [])
 
 
-def fill_from(
-    model: nn.Module, checkpoint: Checkpoint, config: TrainConfig, *, fresh: Sequence[str] = ()
-) -> list[Record]:
-    """The same from a checkpoint, after what that one did not load from its own."""
-    before = checkpoint.manifest.provenance.get("partial", [])
-    now = fill(model, checkpoint.model.state_dict(), fresh=fresh, config=config, what=str(config.start_from))
-    return [*before, *now]
+def fill_from(model: nn.Module, checkpoint: Checkpoint, config: TrainConfig, *, fresh: Sequence[str] = ()) -> Filled:
+    """The same from a checkpoint, which tells what was not loaded into it either."""
+    filled = fill(model, checkpoint.model.state_dict(), fresh=fresh, config=config, what=str(config.start_from))
+    return replace(filled, partial=[*checkpoint.manifest.provenance.get("partial", []), *filled.partial])
 
 
 def _fresh(name: str, like: Tensor, generator: torch.Generator) -> Tensor:

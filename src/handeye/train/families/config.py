@@ -91,10 +91,6 @@ class PretrainedConfig(TrainConfig):
                 fix="give the published checkpoint with --start-from DIR, or --sizes small to try things out",
             )
 
-    @property
-    def begins_with_something(self) -> bool:
-        return self.start_from is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class OpenvlaConfig(PretrainedConfig):
@@ -161,29 +157,32 @@ class VggtConfig(PretrainedConfig):
     AtlasVLA, in its."""
 
     vggt: Path | None = None
-    """facebook/VGGT-1B's weights (model.safetensors or model.pt), to begin with instead of a whole policy."""
+    """facebook/VGGT-1B's weights (model.safetensors or model.pt), to begin with; --start-from takes the place of both
+    halves that a preset names."""
 
     qwen: Path | None = None
     """The folder of Qwen3-0.6B (or Qwen2-0.5B, named so by its own config.json): weights and tokenizer."""
 
     freeze_language: bool = True
-    """The language model stays as it is, as in AtlasVLA."""
+    """The language model stays as it is, as in AtlasVLA. Otherwise all of it is trained, also beside adapters, which
+    VGGT alone gets; AtlasVLA's factor on its learning rate is 0.05."""
 
     cameras: tuple[str, ...] = libero.CAMERAS
+    """Those of --start-from, where one is given; others are refused, or with --allow-partial taken."""
 
     @property
     def family(self) -> str:
         return "vggt_vla"
 
     def __post_init__(self) -> None:
+        if self.start_from is not None and (self.vggt is not None or self.qwen is not None):
+            raise UserError("There are two things to start from.", fix="give --start-from, or --vggt and --qwen")
         if (self.vggt is None) != (self.qwen is None):
             raise UserError(
                 "A policy on VGGT needs both halves.",
                 why=f"--{'qwen' if self.qwen is None else 'vggt'} is missing",
                 fix="give --vggt FILE and --qwen DIR",
             )
-        if self.vggt is not None and self.start_from is not None:
-            raise UserError("There are two things to start from.", fix="give --start-from, or --vggt and --qwen")
         super().__post_init__()
 
     @property

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from handeye.checkpoints.load import Checkpoint
-from handeye.checkpoints.partial import Record
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.byte_vocabulary import byte_vocabulary
 from handeye.data.pipeline.published import OPENPI_WIDTH, openpi_pipeline
@@ -18,7 +17,7 @@ from handeye.data.statistics import Statistics
 from handeye.models import pi05
 from handeye.models.gemma import Gemma, GemmaConfig, precision
 from handeye.models.siglip import SiglipConfig, SiglipLayer
-from handeye.train.families.begin import Begin, fill_from, read_base, require_family, samples
+from handeye.train.families.begin import Begin, Filled, fill_from, read_base, require_family, samples
 from handeye.train.families.config import OpenpiConfig
 
 SMALL: dict[str, Any] = {
@@ -39,12 +38,12 @@ def begin(config: OpenpiConfig, specs: Specs, statistics: Statistics) -> Begin:
     final = _config(config, checkpoint)
     with torch.device("meta"):
         model = pi05.Model(replace(final, dtype="float32"))
-    partial: list[Record] = []
+    filled = Filled()
     if checkpoint is None:
         model.to_empty(device="cpu")
         model.initialise(torch.Generator().manual_seed(config.seed))
     else:
-        partial = fill_from(model, checkpoint, config)
+        filled = fill_from(model, checkpoint, config)
     pipeline = openpi_pipeline(
         specs,
         statistics,
@@ -75,7 +74,7 @@ def begin(config: OpenpiConfig, specs: Specs, statistics: Statistics) -> Begin:
         blocks=_blocks(model),
         saved_as=lambda name: precision(name, final.dtype),
         base=base,
-        partial=partial,
+        filled=filled,
     )
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from handeye.checkpoints.load import Checkpoint
-from handeye.checkpoints.partial import Record
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.byte_vocabulary import byte_vocabulary
 from handeye.data.pipeline.pipeline import Pipeline
@@ -23,7 +22,7 @@ from handeye.data.statistics import Statistics
 from handeye.models import openvla, openvla_oft
 from handeye.models.openvla import LanguageConfig
 from handeye.models.vit import DINO, SIGLIP, Block, Tower
-from handeye.train.families.begin import Begin, fill_from, read_base, require_family, spoken_tokens, valid_steps
+from handeye.train.families.begin import Begin, Filled, fill_from, read_base, require_family, spoken_tokens, valid_steps
 from handeye.train.families.config import OftConfig, OpenvlaConfig
 
 PROMPT_LENGTH = 64
@@ -62,14 +61,14 @@ def begin(config: OpenvlaConfig | OftConfig, specs: Specs, statistics: Statistic
     frozen_half = config.lora_rank and config.precision == "bf16"
     with torch.device("meta"):
         model: nn.Module = module.Model(replace(final, dtype="bfloat16" if frozen_half else "float32"))
-    partial: list[Record] = []
+    filled = Filled()
     if checkpoint is None:
         model.to_empty(device="cpu")
         openvla.finish(model, "float32")
         model.initialise(torch.Generator().manual_seed(config.seed))  # type: ignore[operator]
     else:
         fresh = NEW if checkpoint.manifest.family == "openvla" else ()
-        partial = fill_from(model, checkpoint, config, fresh=fresh)
+        filled = fill_from(model, checkpoint, config, fresh=fresh)
     return Begin(
         model=model,
         config=final,
@@ -81,7 +80,7 @@ def begin(config: OpenvlaConfig | OftConfig, specs: Specs, statistics: Statistic
         blocks=[m for m in model.modules() if isinstance(m, Block)] + list(model.language_model.model.layers),  # type: ignore[union-attr,arg-type]
         saved_as=lambda name: getattr(torch, final.dtype),
         base=base,
-        partial=partial,
+        filled=filled,
     )
 
 

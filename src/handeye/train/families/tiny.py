@@ -8,24 +8,23 @@ import torch
 from torch import nn
 
 from handeye.checkpoints.load import family, model_config
-from handeye.checkpoints.partial import Record
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.pipeline import Pipeline, standard_pipeline
 from handeye.data.pipeline.steps import Augment, JitterColours, ShiftImages
 from handeye.data.statistics import Statistics
 from handeye.errors import UserError
-from handeye.train.families.begin import Begin, fill_from, read_base, require_family
+from handeye.train.families.begin import Begin, Filled, fill_from, read_base, require_family
 from handeye.train.families.config import TinyConfig
 
 
 def begin(config: TinyConfig, specs: Specs, statistics: Statistics) -> Begin:
     model = make_model(config, specs)
     base: dict[str, Any] = {}
-    partial: list[Record] = []
+    filled = Filled()
     if config.start_from is not None:
         checkpoint, base = read_base(config.start_from)
         require_family(checkpoint.manifest.family, ["tiny"], config)
-        partial = fill_from(model, checkpoint, config)
+        filled = fill_from(model, checkpoint, config)
     # Convolutions are up to twice as fast that way.
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Begin(
@@ -33,7 +32,7 @@ def begin(config: TinyConfig, specs: Specs, statistics: Statistics) -> Begin:
         config=model.config,
         pipeline=make_pipeline(config, specs, statistics),
         base=base,
-        partial=partial,
+        filled=filled,
     )
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from handeye.checkpoints.files import read_pt, read_tensors
 from handeye.checkpoints.load import Checkpoint
-from handeye.checkpoints.partial import Record
 from handeye.conventions.spec import Specs
 from handeye.data.pipeline.augment import JitterColours, ShiftImages
 from handeye.data.pipeline.item import Augment
@@ -25,7 +24,7 @@ from handeye.models import vggt_vla
 from handeye.models.vggt import AggregatorConfig, Block
 from handeye.models.vggt_vla import QWEN2_05B, QWEN3_06B, LanguageConfig
 from handeye.records import read_json, sha256_file
-from handeye.train.families.begin import Begin, fill, fill_from, read_base, require_family, samples, valid_steps
+from handeye.train.families.begin import Begin, Filled, fill, fill_from, read_base, require_family, samples, valid_steps
 from handeye.train.families.config import VggtConfig
 
 SMALL: dict[str, Any] = {
@@ -60,12 +59,12 @@ def begin(config: VggtConfig, specs: Specs, statistics: Statistics) -> Begin:
     final = _config(config, checkpoint)
     with torch.device("meta"):
         model = vggt_vla.Model(final)
-    partial: list[Record] = []
+    filled = Filled()
     if checkpoint is not None:
-        partial = fill_from(model, checkpoint, config)
+        filled = fill_from(model, checkpoint, config)
     elif config.vggt is not None and config.qwen is not None:
         halves = {**_geometry(config.vggt), **_language(config.qwen)}
-        partial = fill(model, halves, fresh=NEW, config=config, what=f"{config.vggt} and {config.qwen}")
+        filled = fill(model, halves, fresh=NEW, config=config, what=f"{config.vggt} and {config.qwen}")
         base = {"vggt": sha256_file(config.vggt), "qwen": str(config.qwen), "language": final.language.name}
     else:
         model.to_empty(device="cpu")
@@ -78,13 +77,11 @@ def begin(config: VggtConfig, specs: Specs, statistics: Statistics) -> Begin:
         pipeline=_pipeline(config, specs, statistics, checkpoint, final),
         weight=valid_steps if final.form == "ours" else samples,
         targets=_targets(model),
-        whole=lambda name: (
-            not name.startswith(("aggregator.", "vggt_backbone.vggt.", "language_encoder.language_model."))
-        ),
+        whole=lambda name: not name.startswith(("aggregator.", "vggt_backbone.vggt.", *quiet)),
         frozen=lambda name: name.startswith(quiet),
         blocks=[module for module in model.modules() if isinstance(module, Block)],
         base=base,
-        partial=partial,
+        filled=filled,
     )
 
 
@@ -119,11 +116,21 @@ def _config(config: VggtConfig, checkpoint: Checkpoint | None) -> vggt_vla.Confi
                 why=f"--chunk {config.chunk} would need another decoder",
                 fix=f"use --chunk {found.chunk}; --allow-partial begins with new queries",
             )
-        return replace(found, chunk=config.chunk)
+        if found.cameras != config.cameras and not config.allow_partial:
+            raise UserError(
+                f"{config.start_from} looks through {' and '.join(found.cameras)}.",
+                why=f"it has not learned from {' and '.join(config.cameras)}",
+                fix=f"use --cameras {' '.join(found.cameras)}; --allow-partial begins with other views",
+            )
+        return replace(found, chunk=config.chunk, cameras=config.cameras)
     shared: dict[str, Any] = {"cameras": config.cameras, "chunk": config.chunk}
     if config.qwen is None:
         return vggt_vla.Config(**shared, **SMALL)
-    names = read_json(config.qwen / "config.json", what="a language model's configuration").get("architectures") or []
+    _shards(config.qwen)
+    if config.tokenizer is None:
+        _part(config.qwen, "tokenizer.json")
+    said = read_json(_part(config.qwen, "config.json"), what="a language model's configuration")
+    names = said.get("architectures") or []
     known = [QWENS[name] for name in names if name in QWENS]
     if not known:
         raise UserError(
@@ -136,6 +143,13 @@ def _config(config: VggtConfig, checkpoint: Checkpoint | None) -> vggt_vla.Confi
 
 def _geometry(path: Path) -> dict[str, Tensor]:
     """VGGT's aggregator; its heads for cameras, depth and tracks have no part in a policy."""
+    if path.is_dir():
+        inside = [each.name for each in sorted(path.iterdir()) if each.suffix in (".safetensors", ".pt")]
+        raise UserError(
+            f"{path} is a folder.",
+            why="--vggt is the file of VGGT's weights",
+            fix=f"give {path / inside[0]}" if inside else "hf download facebook/VGGT-1B, and give its model.safetensors",
+        )
     tensors = read_tensors([path]) if path.suffix == ".safetensors" else read_pt(path, mapped=True)
     found = {name: tensor for name, tensor in tensors.items() if name.startswith("aggregator.")}
     if not found:
@@ -145,9 +159,29 @@ def _geometry(path: Path) -> dict[str, Tensor]:
 
 def _language(folder: Path) -> dict[str, Tensor]:
     """Qwen without its output layer, which is its table of words."""
-    tensors = read_tensors(sorted(folder.glob("*.safetensors")))
+    tensors = read_tensors(_shards(folder))
     start = "language_encoder.language_model."
     return {start + name.removeprefix("model."): t for name, t in tensors.items() if name != "lm_head.weight"}
+
+
+def _shards(folder: Path) -> list[Path]:
+    """All of its weights, or a UserError."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = read_json(index, what="a list of shards").get("weight_map")
+        return [_part(folder, str(name)) for name in sorted(set(named.values() if isinstance(named, dict) else ()))]
+    return sorted(folder.glob("*.safetensors")) or [_part(folder, "model.safetensors")]
+
+
+def _part(folder: Path, name: str) -> Path:
+    """A file of the language model, which is there."""
+    if not (folder / name).is_file():
+        raise UserError(
+            f"{folder} has no {name}.",
+            why="--qwen is the whole folder of the language model: configuration, weights and tokenizer",
+            fix=f"hf download Qwen/Qwen3-0.6B-Base --local-dir {folder}, or copy the file there",
+        )
+    return folder / name
 
 
 def _pipeline(
@@ -169,4 +203,4 @@ def _vocabulary(config: VggtConfig, checkpoint: Checkpoint | None) -> Vocabulary
         return Vocabulary.of(config.tokenizer)
     if checkpoint is not None:
         return next(iter(checkpoint.manifest.pipeline.vocabularies()), None)
-    return Vocabulary.of(config.qwen / "tokenizer.json") if config.qwen is not None else None
+    return Vocabulary.of(_part(config.qwen, "tokenizer.json")) if config.qwen is not None else None
