@@ -272,7 +272,7 @@ def _call(name: str, arguments: list[str]) -> int:
 
     verb = VERBS[name]
     described = _load(verb.config)
-    config_type = described() if not isinstance(described, type) else described
+    config_type = described(arguments) if not isinstance(described, type) else described
     config = tyro.cli(config_type, prog=f"handeye {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     result = _load(verb.run)(config)
     return result if isinstance(result, int) else 0

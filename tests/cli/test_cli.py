@@ -52,7 +52,8 @@ def test_what_a_verb_names_exists(verb: str) -> None:
     [
         (["evaluat"], "Did you mean 'evaluate'?"),
         (["sim", "chekc"], "Did you mean 'check'?"),
-        (["train", "tiny_tabeltop"], "tiny_tabletop"),
+        (["train", "tiny_tabeltop"], "Did you mean 'tiny_tabletop'?"),
+        (["train", "pi05_libreo"], "Did you mean 'pi05_libero'?"),
         (["evaluate", "expert", "--suite", "libero_spatail"], "libero_spatial"),
         (["evaluate", "expert", "--no-such-flag", "3"], "--no-such-flag"),
         (["evaluate", "no/such/checkpoint", "--suite", "tabletop"], "no/such/checkpoint"),

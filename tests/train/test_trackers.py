@@ -31,6 +31,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def init(**how: Any) -> Any:
         found.append(("wandb", how["id"], how["resume"]))
+        found.extend((name, how[name]) for name in ("project", "entity") if name in how)
         return SimpleNamespace(id=how["id"] or "new", log=lambda values, step: found.append((values, step)))
 
     board, wandb = ModuleType("torch.utils.tensorboard"), ModuleType("wandb")
@@ -61,6 +62,11 @@ def test_a_run_that_goes_on_is_the_same_run_there(tmp_path: Path, sent: list[Any
     assert read_json(tmp_path / WANDB, what="x") == {"id": "new"}
     open_trackers(("wandb",), tmp_path, {})
     assert sent == [("wandb", None, "allow"), ("wandb", "new", "allow")]
+
+
+def test_wandb_is_told_where(tmp_path: Path, sent: list[Any]) -> None:
+    open_trackers(("tensorboard", "wandb"), tmp_path, {}, wandb={"project": "pictures", "entity": None})
+    assert sent[1:] == [("wandb", None, "allow"), ("project", "pictures"), ("entity", None)]
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])

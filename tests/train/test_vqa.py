@@ -25,7 +25,7 @@ from handeye.errors import UserError
 from handeye.records import read_json, read_lines
 from handeye.train.metrics import FILE, TIMES
 from handeye.train.vqa import run
-from handeye.train.vqa_config import VqaConfig
+from handeye.train.vqa_config import SizesConfig, VqaConfig
 from handeye.train.vqa_presets import paligemma_overfit, paligemma_xvr
 
 STEPS = 16
@@ -118,7 +118,8 @@ def test_killed_at_any_step_it_ends_the_same_to_the_bit(config: VqaConfig, tmp_p
 
 def test_going_on_is_the_same_without_a_kill(config: VqaConfig, tmp_path: Path) -> None:
     """In one process: a run whose last save and final are taken away goes on from the save before."""
-    whole, broken = replace(config, keep=2), replace(config, keep=2, out=tmp_path / "broken")
+    config = replace(config, keep=2, log_every=3)  # a save in the middle of a line of the log
+    whole, broken = config, replace(config, out=tmp_path / "broken")
     assert run(whole) == run(broken) == 0
     shutil.rmtree(broken.out / "final")
     (broken.out / "checkpoints/step-4/training/state.safetensors").write_bytes(b"torn")
@@ -230,6 +231,22 @@ def test_what_cannot_be_done(config: VqaConfig, changes: dict[str, object], said
     monkeypatch.setenv("OPENPI_DATA_HOME", str(tmp_path))
     with pytest.raises(UserError, match=said):
         run(replace(config, steps=4, **changes))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"heads": 3}, "--width 128 does not go with --heads 3(.|\n)*use --width 132"),
+        ({"width": 20, "heads": 4}, "even number of dimensions(.|\n)*use --width 24"),
+        ({"vision_width": 66}, "--vision-width 66(.|\n)*use --vision-width 68"),
+        ({"patch": 15}, "--image-size 112 is not a multiple of --patch 15(.|\n)*use --image-size 120"),
+        ({"depth": 0}, "--depth 0 makes no sense"),
+        ({"heads": 0}, "--heads 0 makes no sense"),
+    ],
+)
+def test_sizes_that_are_no_model(sizes: dict[str, int], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        SizesConfig(**sizes)
 
 
 def test_several_processes_are_refused(config: VqaConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,11 @@ WANDB = "wandb.json"
 """In the run's folder: which of Weights & Biases' runs it is, so that it goes on there too."""
 
 
-def open_trackers(names: Sequence[Tracker], folder: Path, config: Mapping[str, Any]) -> list[Send]:
-    return [_TRACKERS[name](folder, config) for name in names]
+def open_trackers(
+    names: Sequence[Tracker], folder: Path, config: Mapping[str, Any], *, wandb: Mapping[str, str | None] | None = None
+) -> list[Send]:
+    """`wandb`: project and entity, where they are not left to its own variables."""
+    return [_TRACKERS[name](folder, config, wandb or {}) for name in names]
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -34,7 +37,7 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Send:
+def _tensorboard(folder: Path, config: Mapping[str, Any], wandb: Mapping[str, str | None]) -> Send:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -49,14 +52,16 @@ def _tensorboard(folder: Path, config: Mapping[str, Any]) -> Send:
     return send
 
 
-def _wandb(folder: Path, config: Mapping[str, Any]) -> Send:
-    """Project, entity and mode are taken from its own variables, WANDB_PROJECT and so on."""
+def _wandb(folder: Path, config: Mapping[str, Any], where: Mapping[str, str | None]) -> Send:
+    """What is not given is taken from its own variables, WANDB_PROJECT and so on."""
     try:
         import wandb
     except ImportError as error:
         raise _absent("wandb", error) from None
     known = read_json(folder / WANDB, what="the tracker's run") if (folder / WANDB).exists() else {}
-    run: Any = wandb.init(name=folder.name, config=dict(config), dir=str(folder), id=known.get("id"), resume="allow")
+    run: Any = wandb.init(
+        **where, name=folder.name, config=dict(config), dir=str(folder), id=known.get("id"), resume="allow"
+    )
     write_json(folder / WANDB, {"id": run.id})
 
     def send(kind: str, step: int, values: Mapping[str, float]) -> None:
@@ -65,7 +70,8 @@ def _wandb(folder: Path, config: Mapping[str, Any]) -> Send:
     return send
 
 
-_TRACKERS: dict[Tracker, Callable[[Path, Mapping[str, Any]], Send]] = {"tensorboard": _tensorboard, "wandb": _wandb}
+Open = Callable[[Path, Mapping[str, Any], Mapping[str, str | None]], Send]
+_TRACKERS: dict[Tracker, Open] = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
 def _absent(name: str, error: ImportError) -> UserError:

@@ -18,6 +18,7 @@ from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.manifest import Answering
 from handeye.checkpoints.reading_half import find_vocabulary, open_half
 from handeye.checkpoints.save import save as save_checkpoint
+from handeye.compute.device import device_of
 from handeye.console import say
 from handeye.conventions.plain import to_plain
 from handeye.data.xvr.batches import QuestionBatches
@@ -33,18 +34,20 @@ from handeye.train.metrics import FILE as METRICS
 from handeye.train.metrics import Metrics, rewind
 from handeye.train.trackers import open_trackers
 from handeye.train.vqa_config import RANDOM, VqaConfig
-from handeye.train.vqa_env import with_env
+from handeye.train.vqa_env import settled
 from handeye.train.vqa_loop import train, validate
 from handeye.train.vqa_optimizer import choose, make_optimizer, steps_of
 from handeye.train.vqa_state import Tuning
 
-WITHOUT_CONSEQUENCE = {"out", "data", "keep", "loader_workers", "track", "recompute"}
+WITHOUT_CONSEQUENCE = {
+    "out", "data", "keep", "loader_workers", "track", "wandb_project", "wandb_entity", "recompute",
+}  # fmt: skip
 """Settings that do not change the result. `data` is compared by its content."""
 
 
 def run(config: VqaConfig) -> int:
     """The exit code: 1 if a proof was asked for and not given."""
-    config = replace(with_env(config), env=None)
+    config = settled(config)
     with folder.claim(config.out, config, ignored=WITHOUT_CONSEQUENCE):
         if (config.out / "final" / manifests.FILE).exists():
             say(f"{config.out} is finished: nothing to do. Its checkpoint is {config.out / 'final'}")
@@ -69,7 +72,8 @@ def run(config: VqaConfig) -> int:
         write_json(config.out / "provenance.json", {**manifest.provenance, "trained": trained})
         vqa_state.restore(config.out, tuning)
         rewind(config.out, tuning.step)
-        trackers = open_trackers(config.track, config.out, folder.to_json(config))
+        wandb = {"project": config.wandb_project, "entity": config.wandb_entity}
+        trackers = open_trackers(config.track, config.out, folder.to_json(config), wandb=wandb)
         metrics = Metrics(config.out, before=tuning.seconds, trackers=trackers)
         say(_summary(config, model, tuning, unseen, steps, device))
 
@@ -80,7 +84,7 @@ def run(config: VqaConfig) -> int:
         if not _proven(config):  # it may have been killed just after
             train(
                 config, start=tuning.step, steps=steps, model=model, optimizer=tuning.optimizer,
-                next_batch=batches.next, metrics=metrics, save=save, device=device,
+                next_batch=batches.next, window=tuning.window, metrics=metrics, save=save, device=device,
                 validate=partial(validate, model, unseen, form, config, device) if unseen else None,
             )  # fmt: skip
         save_checkpoint(config.out / "final", replace(manifest, step=tuning.step), model.state_dict())
@@ -169,9 +173,7 @@ def _prepare_torch(config: VqaConfig) -> torch.device:
     torch.set_num_threads(len(os.sched_getaffinity(0)) if config.threads == "all" else config.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses the next line's promise
     torch.use_deterministic_algorithms(True)
-    if config.device != "auto":
-        return torch.device(config.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device_of(config.device))
 
 
 def _summary(

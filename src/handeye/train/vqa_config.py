@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,31 @@ class SizesConfig:
     depth: int = 4
     heads: int = 4
     """Of the language model and of the vision tower."""
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            _require((value := getattr(self, one.name)) >= 1, one.name, value, "at least 1")
+        if self.image_size % self.patch:
+            raise UserError(
+                f"--image-size {self.image_size} is not a multiple of --patch {self.patch}.",
+                why="the model would not see the pixels that are over",
+                fix=f"use --image-size {_next(self.image_size, self.patch)}",
+            )
+        for name, unit, why in (
+            (
+                "width",
+                2 * self.heads,
+                "every head has the same even number of dimensions, turned in pairs",
+            ),
+            ("vision_width", self.heads, "every head has the same number of dimensions"),
+        ):
+            if (value := getattr(self, name)) % unit:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(
+                    f"{flag} {value} does not go with --heads {self.heads}.",
+                    why=why,
+                    fix=f"use {flag} {_next(value, unit)}",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +162,12 @@ class VqaConfig:
     """Optimizer steps between validations, and between saves that training can go on from."""
 
     track: tuple[Tracker, ...] = ()
-    """Also send what goes into metrics.jsonl to TensorBoard's files, or to Weights & Biases (its own variables,
-    WANDB_PROJECT and so on, say where)."""
+    """Also send what goes into metrics.jsonl to TensorBoard's files, or to Weights & Biases."""
+
+    wandb_project: str | None = None
+    wandb_entity: str | None = None
+    """Where Weights & Biases keeps it. `None`: where its own variables, WANDB_PROJECT and so on, or its settings
+    say."""
 
     keep: int = 3
     """Saves kept. An older one goes only when the newer is whole."""
@@ -185,12 +214,11 @@ class VqaConfig:
                 why="its weights decide them",
                 fix=f"leave the sizes out, or use --start {RANDOM}",
             )
-        if self.save_every % self.log_every:
-            raise UserError(
-                f"--save-every {self.save_every} is not a multiple of --log-every {self.log_every}.",
-                why="training that goes on from a save could not tell the mean of the line it was in the middle of",
-                fix=f"use --save-every {-(-self.save_every // self.log_every) * self.log_every}",
-            )
+
+
+def _next(value: int, unit: int) -> int:
+    """The multiple of `unit` that is not below."""
+    return -(-value // unit) * unit
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:

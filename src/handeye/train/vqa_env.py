@@ -4,15 +4,15 @@ reads it from the environment, or not at all, and says nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from handeye.console import say
 from handeye.errors import UserError, unknown
 from handeye.train.vqa_config import VqaConfig
-from handeye.train.vqa_presets import PRESETS_VQA
 
 _TRAINABLE = {"attention_only": "attention_only", "full_llm": "full_llm", "full_model": "all", "all": "all"}
 _PRECISION = {"float32": "float32", "bfloat16": "bf16"}
@@ -59,6 +59,8 @@ NAMES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "CHECKPOINT_EVERY": ("save_every", int),
     "MAX_CHECKPOINTS_TO_KEEP": ("keep", int),
     "USE_WANDB": ("track", _wandb),
+    "WANDB_PROJECT": ("wandb_project", str),
+    "WANDB_ENTITY": ("wandb_entity", str),
 }
 """Their name -> our field."""
 
@@ -81,8 +83,6 @@ WITHOUT_EFFECT = {
     "DATA_EVAL_FILE": "`handeye evaluate-vqa` is given it",
     "DATA_IMAGE_DIR": "the questions name their pictures",
     "SHUFFLE_BUFFER_SIZE": "every epoch is shuffled as a whole",
-    "WANDB_PROJECT": "wandb reads it from the environment: export it",
-    "WANDB_ENTITY": "wandb reads it from the environment: export it",
     "EVAL_NUM_EXAMPLES": "`handeye evaluate-vqa` is given it",
     "EVAL_BATCH_SIZE": "BATCH_SIZE is used",
     "EVAL_NUM_BEAMS": "answers are greedy",
@@ -121,41 +121,73 @@ def read_env(path: Path) -> dict[str, str]:
     return found
 
 
-def with_env(config: VqaConfig) -> VqaConfig:
-    """The configuration with what its env file says; unchanged without one."""
-    if config.env is None:
-        return config
-    given, changes, idle = read_env(config.env), dict[str, Any](), list[str]()
-    for name, text in given.items():
+def env_file(words: Sequence[str]) -> Path | None:
+    """The env file that a command line names: before anything else is parsed, since its settings are what the flags
+    beside it are compared with."""
+    named = [second for first, second in pairwise([*words, ""]) if first == "--env"]
+    named += [word.removeprefix("--env=") for word in words if word.startswith("--env=")]
+    return Path(named[-1]) if named and named[-1] not in ("", "None") else None
+
+
+def with_env(preset: VqaConfig, path: Path) -> VqaConfig:
+    """The preset with what the file says. Flags are parsed over it: one that says otherwise then shows, also where it
+    says what the preset does."""
+    found = _settings(path)[0]
+    for field, (name, value) in found.items():  # one by one: what is refused has a name
+        try:
+            replace(preset, **{field: value})
+        except UserError as error:
+            raise UserError(f"{path}: {name}={value} cannot be used.", why=error.what, fix=error.fix) from None
+    return replace(preset, **{field: value for field, (_, value) in found.items()}, env=path)
+
+
+def settled(config: VqaConfig) -> VqaConfig:
+    """As training takes it, without a file. UserError where the file and the rest (the flags, or whoever made it)
+    disagree."""
+    given, idle = ({}, []) if config.env is None else _settings(config.env)
+    for field, (name, value) in given.items():
+        if (asked := getattr(config, field)) != value:
+            raise UserError(
+                f"--{field.replace('_', '-')} {asked} and {config.env} disagree.",
+                why=f"it says {name}={value}",
+                fix="leave one of them out",
+            )
+    unsent = dict[str, Any]() if "wandb" in config.track else {"wandb_project": None, "wandb_entity": None}
+    for field in [field for field in unsent if getattr(config, field) is not None]:
+        if field not in given:
+            raise UserError(
+                f"--{field.replace('_', '-')} has no effect.",
+                why="nothing is sent to Weights & Biases",
+                fix="add --track wandb, or leave it out",
+            )
+        idle.append(f"{given[field][0]} (nothing is sent to Weights & Biases)")
+    if idle:
+        say(f"{config.env}: without effect here: {'; '.join(idle)}")
+    return replace(config, env=None, **unsent)
+
+
+def _settings(path: Path) -> tuple[dict[str, tuple[str, Any]], list[str]]:
+    """Our field -> (their name, the value); and what has no effect, with why."""
+    settings, idle = dict[str, tuple[str, Any]](), list[str]()
+    for name, text in read_env(path).items():
         if name in NAMES:
             field, read = NAMES[name]
             try:
-                changes[field] = read(text)
+                settings[field] = name, read(text)
             except ValueError as error:
-                raise UserError(f"{config.env}: {name}={text} cannot be used.", why=str(error), fix="mend it") from None
+                raise UserError(f"{path}: {name}={text} cannot be used.", why=str(error), fix="mend it") from None
         elif name in ONLY:
             if text.lower() not in {value.lower() for value in ONLY[name]}:
                 raise UserError(
-                    f"{config.env}: {name}={text} is not what happens here.",
+                    f"{path}: {name}={text} is not what happens here.",
                     why=f"only {' or '.join(ONLY[name])} is possible",
                     fix="change it, or leave it out",
                 )
         elif name in WITHOUT_EFFECT:
             idle.append(f"{name} ({WITHOUT_EFFECT[name]})")
         else:
-            raise unknown(f"name in {config.env}", name, [*NAMES, *ONLY, *WITHOUT_EFFECT], fix="use one of these")
-    preset = PRESETS_VQA[config.preset]()
-    for field in changes:
-        asked = getattr(config, field)
-        if asked not in (getattr(preset, field), changes[field]):
-            raise UserError(
-                f"--{field.replace('_', '-')} {asked} and {config.env} disagree.",
-                why=f"it says {next(n for n, (f, _) in NAMES.items() if f == field)}={changes[field]}",
-                fix="leave one of them out",
-            )
-    if idle:
-        say(f"{config.env}: without effect here: {'; '.join(idle)}")
-    return replace(config, **changes)
+            raise unknown(f"name in {path}", name, [*NAMES, *ONLY, *WITHOUT_EFFECT], fix="use one of these")
+    return settings, idle
 
 
 assert {field for field, _ in NAMES.values()} <= {f.name for f in fields(VqaConfig)}  # a renamed field would be silent

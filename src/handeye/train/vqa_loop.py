@@ -29,15 +29,16 @@ def train(
     model: paligemma.Model,
     optimizer: torch.optim.Optimizer,
     next_batch: Callable[[], Mapping[str, np.ndarray]],
+    window: list[dict[str, float]],
     metrics: Metrics,
     validate: Callable[[], dict[str, Any]] | None,
     save: Callable[[int], None],
     device: torch.device,
 ) -> float | None:
     """From optimizer step `start` + 1 to `steps`, or to the proof. Returns the exact matches of the last validation.
-    `save(step)` comes after everything of that step was logged."""
+    `window`: the steps that no line of the log has yet, filled and emptied here. `save(step)` comes after everything of
+    that step was logged."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    window: list[dict[str, float]] = []
     exact: float | None = None
     with progress("training", steps, done=start) as advance:
         for step in range(start + 1, steps + 1):

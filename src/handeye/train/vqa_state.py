@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,6 +28,8 @@ class Tuning:
     batches: QuestionBatches
     step: int = 0
     seconds: float = 0.0
+    window: list[dict[str, float]] = field(default_factory=list)
+    """Loss and norm of the steps since the log's last line: whoever goes on tells the same mean of the next."""
 
 
 def save(run: Path, tuning: Tuning, manifest: Answering, *, keep: int) -> None:
@@ -35,7 +37,8 @@ def save(run: Path, tuning: Tuning, manifest: Answering, *, keep: int) -> None:
     with whole_folder(run / "checkpoints" / f"step-{tuning.step}") as part:
         (part / "training").mkdir()
         write_tensors(part / "training" / TENSORS, _moments(tuning))
-        write_state(part, {"step": tuning.step, "seconds": tuning.seconds, "batches": tuning.batches.state()})
+        now = {"step": tuning.step, "seconds": tuning.seconds, "window": tuning.window}
+        write_state(part, {**now, "batches": tuning.batches.state()})
         fill(part, manifest, tuning.model.state_dict())
     for old in saves(run)[keep:]:
         shutil.rmtree(old)
@@ -50,6 +53,7 @@ def restore(run: Path, tuning: Tuning) -> None:
     _fill(tuning, read_tensors([save / WEIGHTS]), read_tensors([save / "training" / TENSORS]), what=str(save))
     tuning.batches.restore(state["batches"])
     tuning.step, tuning.seconds = state["step"], state["seconds"]
+    tuning.window = state.get("window", [])  # saves without one came after a line of the log
 
 
 def _moments(tuning: Tuning) -> dict[str, Tensor]:
