@@ -26,7 +26,7 @@ from handeye.train.families import vggt_vla
 from handeye.train.families.begin import Filled, begin, fill
 from handeye.train.families.config import OftConfig, OpenpiConfig, OpenvlaConfig, VggtConfig
 from handeye.train.metrics import FILE
-from handeye.train.run import prepare, run
+from handeye.train.run import attend, prepare, run
 from handeye.types import Observation
 
 
@@ -61,6 +61,9 @@ def test_from_nothing_to_a_policy_that_acts(fake_demos: Path, tmp_path: Path, na
     alone = [policy.act([each])[0] for each in asked]
     assert all(np.array_equal(one.actions, other.actions) for one, other in zip(together, alone, strict=True))
     assert together[0].actions.shape == (config.chunk, 7) and np.isfinite(together[0].actions).all()
+    (judged,) = (line for line in read_lines(config.out / FILE) if line["kind"] == "validation")
+    speaks = name in ("openvla", "tokens")
+    assert ("token_accuracy" in judged) == speaks and (judged.get("token_accuracy_blind", 0) > 0) == speaks
     told = policy.manifest.provenance["training"]
     assert told["batch"] == 4 and policy.manifest.merged is False
 
@@ -170,6 +173,10 @@ def test_what_a_start_draws_learns_beside_adapters(fake_demos: Path, tmp_path: P
     model = prepare(config, replace(begun, filled=Filled(new={norm: 16})), [], "cpu")
     learning = {name for name, p in model.named_parameters() if p.requires_grad}
     assert norm in learning and "language_model.model.layers.0.input_layernorm.weight" not in learning
+    assert attend(config, model, "cpu").taken == "sdpa"
+    assert attend(replace(config, attention="eager"), model, "cpu").taken == "eager"
+    with pytest.raises(UserError, match="--attention flash"):
+        attend(replace(config, attention="flash"), model, "cpu")
     with pytest.raises(UserError, match=f"{idle} is not in(.|\\n)*frozen"):
         prepare(config, replace(begun, filled=Filled(new={idle: 16})), [], "cpu")
 

@@ -58,6 +58,7 @@ def torchrun(config: TrainConfig, name: str, *pairs: str, ranks: int = 2) -> Non
 @pytest.mark.parametrize(
     ("name", "sharing", "changes"),
     [
+        ("openvla", "ddp", {"accumulate": 2}),
         ("film", "ddp", {"lora_rank": 2, "accumulate": 2}),
         ("l1", "fsdp", {"accumulate": 2}),
         ("pi05", "fsdp", {"lora_rank": 2, "checkpointing": True}),

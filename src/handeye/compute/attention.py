@@ -127,7 +127,9 @@ class _Proof:
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model = model
         self.x_BSD, self.mask_BS = short_input(model, device)
-        self.tolerance = TOLERANCE.get(self.x_BSD.dtype, TOLERANCE[torch.float32])
+        half = torch.is_autocast_enabled(device.type)
+        computed_in = torch.get_autocast_dtype(device.type) if half else self.x_BSD.dtype
+        self.tolerance = TOLERANCE.get(computed_in, TOLERANCE[torch.float32])
         self._eager: Tensor | None = None
         self.error = 0.0
         self.looks_ahead = False

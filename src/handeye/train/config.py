@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from handeye.compute.config import Attention
 from handeye.data.config import Ends, Way
 from handeye.errors import UserError
 
@@ -101,6 +102,10 @@ class TrainConfig:
     lora_alpha: int | None = None
     """An adapter counts alpha / rank. None: min(rank, 16), openvla's rule."""
 
+    lora_rank_of: dict[str, int] = field(default_factory=dict)
+    """Other ranks by the beginnings of modules' names, the longest of which counts: `expert. 32`. Their alpha grows
+    with them, so that alpha / rank is the same everywhere."""
+
     lora_dropout: float = 0.0
 
     lora_targets: tuple[str, ...] = ()
@@ -162,6 +167,10 @@ class TrainConfig:
     track: tuple[Tracker, ...] = ()
     """Where metrics.jsonl is also sent."""
 
+    attention: Attention = "auto"
+    """`auto` tries flash, sdpa and eager in that order and takes the first that the device can do and that agrees with
+    eager on a short input; it says why each was or was not taken."""
+
     device: str = "cpu"
     threads: int | Literal["all"] = "all"
     """Processor threads. Sums are ordered by it, so another number gives other last digits. On a machine that others
@@ -189,6 +198,7 @@ class TrainConfig:
         require(self.optimizer.clip is None or self.optimizer.clip > 0, "clip", self.optimizer.clip, "above 0, or None")
         require(self.loader_workers >= 0, "loader_workers", self.loader_workers, "0 or more")
         require(self.lora_rank >= 0, "lora_rank", self.lora_rank, "0 or more")
+        require(all(rank >= 1 for rank in self.lora_rank_of.values()), "lora_rank_of", self.lora_rank_of, "at least 1")
         require(0 <= self.lora_dropout < 1, "lora_dropout", self.lora_dropout, "at least 0 and below 1")
         require(self.threads == "all" or self.threads >= 1, "threads", self.threads, "'all' or at least 1")
         if self.batch % self.accumulate:
@@ -201,10 +211,11 @@ class TrainConfig:
                 f"--schedule {self.optimizer.schedule} and --decay-at {self.optimizer.decay_at} do not go together.",
                 fix="add --decay-at N" if self.optimizer.schedule == "step" else "add --decay-at 0",
             )
-        if not self.lora_rank and (self.lora_targets or self.quantize != "none"):
+        if not self.lora_rank and (self.lora_targets or self.lora_rank_of or self.quantize != "none"):
+            flag = "lora-targets" if self.lora_targets else "lora-rank-of" if self.lora_rank_of else "quantize"
             raise UserError(
                 "Adapters are off.",
-                why=f"--{'lora-targets' if self.lora_targets else 'quantize'} says what happens beside them",
+                why=f"--{flag} says what happens beside them",
                 fix="add --lora-rank 32",
             )
         if self.allow_partial and not self.begins_with_something:

@@ -19,6 +19,7 @@ from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.partial import told
 from handeye.checkpoints.save import save as save_checkpoint
+from handeye.compute.attention import Choice, choose
 from handeye.console import say, warn
 from handeye.conventions.plain import to_plain
 from handeye.conventions.spec import Specs
@@ -68,6 +69,7 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     begun = begin(config, demos.specs, statistics)
     targets = lora.chosen(begun.model, begun.targets, config) if config.lora_rank else []
     model = prepare(config, begun, targets, device)
+    attention = attend(config, model, device)
     share = config.loader_workers > 0
     keep = partial(Samples, frames=config.frames, memory_gb=config.memory_gb, cache=config.cache)
     samples = keep(seen, begun.pipeline, config.chunk, ends=config.chunk_ends, share=share)
@@ -92,6 +94,8 @@ def _train(config: TrainConfig, world: World, device: str) -> None:
     if world.first:
         rewind(config.out, training.step)
         _tell_beginning(begun.filled)
+        if attention.taken is not None:
+            say(str(attention))
         say(_summary(config, model, seen, held_out, training.step, world))
     trackers = open_trackers(config.track, config.out, folder.to_json(config)) if world.first else []
     metrics = Metrics(config.out, before=training.seconds, trackers=trackers, silent=not world.first)
@@ -170,6 +174,16 @@ def prepare(config: TrainConfig, begun: Begin, targets: list[str], device: str) 
     if config.checkpointing:
         _recompute(model, begun)
     return model.to(device)
+
+
+def attend(config: TrainConfig, model: nn.Module, device: str) -> Choice:
+    """Its attention, chosen and proven as it will compute: with adapters and autocast, without dropout."""
+    learning = model.training
+    model.eval()
+    with computing(config, device):
+        choice = choose(model, config.attention, device)
+    model.train(learning)
+    return choice
 
 
 def _recompute(model: nn.Module, begun: Begin) -> None:

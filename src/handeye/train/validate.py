@@ -8,12 +8,12 @@ action, and its commoner sign.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from handeye.conventions.spec import ActionSpec
@@ -40,10 +40,18 @@ class Blind:
     sign: Float32[np.ndarray, "A"]
     """The commoner sign among the steps that move; the gripper's commoner command."""
 
+    token: Int64[np.ndarray, "A"] | None = None
+    """The commonest token per dimension, of models that speak their actions."""
+
 
 def blind(samples: Samples) -> Blind:
     demonstrated, proprio = samples.demonstrated()
-    return constant(samples.pipeline.decode(samples.pipeline.targets(demonstrated, proprio), proprio))
+    targets = samples.pipeline.targets(demonstrated, proprio)
+    found = constant(samples.pipeline.decode(targets, proprio))
+    if not np.issubdtype(targets.dtype, np.integer):
+        return found
+    commonest = [np.bincount(column).argmax() for column in targets.reshape(-1, targets.shape[-1]).T]
+    return replace(found, token=np.array(commonest, np.int64))
 
 
 def constant(actions: Float32[np.ndarray, "N A"]) -> Blind:
@@ -56,9 +64,11 @@ def constant(actions: Float32[np.ndarray, "N A"]) -> Blind:
 def validate(
     model: Answers, samples: Samples, constant: Blind, *, examples: int, batch: int, device: str, spec: ActionSpec
 ) -> dict[str, Any]:
-    """`model` answers as it would be served, decoding included; padded steps do not count."""
+    """`model` answers as it would be served, decoding included; padded steps do not count. Tokens, where it speaks
+    them, are its own, each after those that it said before."""
     chosen = np.linspace(0, len(samples) - 1, min(examples, len(samples))).round().astype(np.int64)
     predicted, true, valid = [], [], []
+    right, guessed = [], []
     for start in range(0, len(chosen), batch):
         rows = chosen[start : start + batch]
         arrays = samples.pipeline.still(samples.batch(rows))
@@ -67,11 +77,18 @@ def validate(
             tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             answered = model.sample_actions(tensors).cpu()
         actions = (answered.float() if answered.is_floating_point() else answered).numpy()  # ids stay whole numbers
+        if constant.token is not None:
+            right.append(actions == arrays["actions"])
+            guessed.append(constant.token == arrays["actions"])
         predicted.append(samples.pipeline.decode(actions, samples.proprio(rows)))
         true.append(samples.pipeline.decode(arrays["actions"], samples.proprio(rows)))
         valid.append(arrays["valid"])
     keep = np.concatenate(valid)
-    return compare(np.concatenate(predicted)[keep], np.concatenate(true)[keep], constant, gripper=spec.gripper_index)
+    found = compare(np.concatenate(predicted)[keep], np.concatenate(true)[keep], constant, gripper=spec.gripper_index)
+    for name, hits in (("token_accuracy", right), ("token_accuracy_blind", guessed)):
+        if hits:
+            found[name] = _round(np.concatenate(hits)[keep].mean())
+    return found
 
 
 def compare(
