@@ -7,7 +7,8 @@
 #             independent repetition gave 86.6 / 86.6 / 79.0 / 52.8.
 # hardware    the authors used 8 A100 of 80 GB with 16 examples each (about 72 GB). On one GPU the batch is computed in parts
 #             (PARTS=8 or more): the same steps, eight times as long.
-# hours       not measured here, and not published.
+# hours       nobody published them. Estimated from data sheets: 140 on one A100 (spatial; 50,000 steps of 128 are 121 epochs
+#             of 1.16 hours, `handeye doctor --profile a100 --json`), 18 on eight; 2.7 for 500 episodes.
 # differs?    0 % (`handeye diagnose`); a few points lower: no crop (it is in the checkpoint's pipeline), another MuJoCo (3.3.3
 #             darkens the floor: Object 88 -> 68 %; `handeye sim check`), or chance (`handeye compare`).
 set -euo pipefail

@@ -13,7 +13,7 @@ here="$(dirname "$0")"
 mkdir -p "$out"
 
 # True questions of all eight kinds, from the tabletop suite, and a small tokenizer.
-[ -d "$out/xvr" ] || handeye data make-xvr "$out/xvr" --train 480 --valid 48 --eval 160 --size 128
+[ -d "$out/xvr" ] || handeye data make-xvr "$out/xvr" --train 1920 --valid 96 --eval 320 --size 128
 handeye data verify "$out/xvr"
 
 # A pi0.5 of 1.6 M random numbers in openpi's layout (params/ by Orbax, assets/, tokenizer), and PaliGemma out of it.
@@ -27,7 +27,7 @@ learn=(--data "$out/xvr" --start "$out/vlm.npz" --learning-rate 1e-3 --answer-le
 handeye train paligemma_overfit "${learn[@]}" "${asked[@]}" --out "$out/overfit"
 
 handeye train paligemma_xvr "${learn[@]}" "${asked[@]}" --out "$out/tuned" --trainable all \
-  --epochs 4 --batch 8 --accumulate 1 --no-recompute --validate-every 120 --save-every 60
+  --epochs 4 --batch 8 --accumulate 1 --no-recompute --validate-every 240 --save-every 120
 handeye evaluate-vqa "$out/vlm.npz" "$out/xvr" "${asked[@]}" --answer-length 8 --out "$out/vqa-before"
 handeye evaluate-vqa "$out/tuned" "$out/xvr" --answer-length 8 --out "$out/vqa-after"
 
@@ -39,10 +39,10 @@ heads="heads=4,vision_heads=4,chunk=8"
 [ -d "$out/pi05" ] || handeye convert "$out/base#chunk=8" "$out/pi05"
 
 # Both arms learn the same LIBERO task from the same demonstrations and are asked for the same episodes.
-handeye demos libero_object --tasks 0 --per-task 20 --noise 0.2 --seed 1 --camera-size 256 --out "$out/demos"
+handeye demos libero_object --tasks 0 --per-task 60 --noise 0.2 --seed 1 --camera-size 256 --out "$out/demos"
 for arm in pi05 pi05_xvr; do
   handeye train pi05_small --start-from "$out/$arm" --data "$out/demos" --out "$out/$arm-libero" \
-    --steps 1500 --batch 16 --no-augment --threads 1
+    --steps 2000 --batch 16 --no-augment --threads 1
   handeye evaluate "$out/$arm-libero" --suite libero_object --tasks 0 --episodes 20 --protocol openpi-2025 \
     --out "$out/eval-$arm"
 done

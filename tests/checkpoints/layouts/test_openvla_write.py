@@ -167,14 +167,24 @@ def test_statistics_of_our_own_are_turned(tmp_path: Path, write: Callable[..., P
     assert published.load(out).manifest.statistics.action == turned
 
 
-def test_what_has_no_place_there(tmp_path: Path, write: Callable[..., Path]) -> None:
-    found = published.load(write("published"))
-    patches = replace(found.model.config, towers=tuple(replace(t, patch_size=28) for t in found.model.config.towers))
-    model = openvla.Model(patches)
+def saved(folder: Path, found: Checkpoint, **tower: int) -> Path:
+    """The same model with other towers."""
+    config = replace(found.model.config, towers=tuple(replace(t, **tower) for t in found.model.config.towers))  # type: ignore[arg-type]
+    model = openvla.Model(config)
     model.initialise(torch.Generator().manual_seed(0))
-    save(tmp_path / "other", replace(found.manifest, config=to_config(patches)), model.state_dict())
-    with pytest.raises(UserError, match=r"does not fit OpenVLA's layout(.|\n)*patch_embed"):
-        to(tmp_path / "theirs", "openvla", tmp_path / "other")
+    save(folder, replace(found.manifest, config=to_config(config)), model.state_dict())
+    return folder
+
+
+def test_reduced_models_have_larger_patches(tmp_path: Path, write: Callable[..., Path]) -> None:
+    own = saved(tmp_path / "own", published.load(write("published")), patch_size=28)
+    same(published.load(to(tmp_path / "theirs", "openvla", own)), published.load(own))
+
+
+def test_what_has_no_place_there(tmp_path: Path, write: Callable[..., Path]) -> None:
+    other = saved(tmp_path / "other", published.load(write("published")), image_size=112)
+    with pytest.raises(UserError, match=r"does not fit OpenVLA's layout(.|\n)*pos_embed"):
+        to(tmp_path / "theirs", "openvla", other)
     assert not (tmp_path / "theirs").exists()
     with pytest.raises(UserError, match=r"files statistics under no name"):
         ConvertConfig(checkpoint="x", out=tmp_path / "y", to="handeye", statistics="z")

@@ -91,7 +91,7 @@ def sizes(raw: Mapping[str, Any], *, what: str) -> tuple[tuple[TowerConfig, ...]
 
 def _tower(name: str, change: Mapping[str, Any], what: str) -> TowerConfig:
     """The published tower, or a reduced one (`timm_model_kwargs`, which only reduced models have)."""
-    if unknown := set(change) - {"embed_dim", "depth", "num_heads", "reg_tokens", "mlp_ratio"}:
+    if unknown := set(change) - {"embed_dim", "depth", "num_heads", "reg_tokens", "mlp_ratio", "patch_size"}:
         raise _unreadable(what, f"timm_model_kwargs has {', '.join(sorted(unknown))}")
     tower = TOWERS[name]
     width = _whole(change, "embed_dim", tower.width, what)
@@ -105,7 +105,12 @@ def _tower(name: str, change: Mapping[str, Any], what: str) -> TowerConfig:
     if depth < 2 or width % heads:
         raise _unreadable(what, f"a tower of {depth} blocks, width {width}, {heads} heads")
     prefix = 1 + registers if tower.prefix else 0
-    return replace(tower, width=width, depth=depth, heads=heads, mlp=int(width * ratio), prefix=prefix)
+    patch = _whole(change, "patch_size", tower.patch_size, what)
+    if SIZE % patch:
+        raise _unreadable(what, f"patches of {patch} pixels do not fill {SIZE}")
+    return replace(
+        tower, width=width, depth=depth, heads=heads, mlp=int(width * ratio), prefix=prefix, patch_size=patch
+    )
 
 
 def _language(text: Mapping[str, Any], what: str) -> LanguageConfig:

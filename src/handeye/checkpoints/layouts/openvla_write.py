@@ -222,6 +222,8 @@ def _tower(name: str, tower: TowerConfig) -> dict[str, Any]:
         told["reg_tokens"] = tower.prefix - 1
     if int(tower.width * openvla_config.MLP_RATIO[name]) != tower.mlp:
         told["mlp_ratio"] = tower.mlp / tower.width
+    if tower.patch_size != published.patch_size:
+        told["patch_size"] = tower.patch_size
     return told
 
 
