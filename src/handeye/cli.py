@@ -162,12 +162,12 @@ VERBS = {
     "merge-vlm": Verb(
         about="put a tuned PaliGemma under pi0.5's action expert; every array accounted for",
         config="handeye.checkpoints.merge_config:MergeVlmConfig",
-        run="handeye.checkpoints.merge_vlm:run",
+        run="handeye.cli:_merge_vlm",
     ),
     "extract-vlm": Verb(
         about="take PaliGemma out of pi0 or pi0.5, without the action expert",
         config="handeye.checkpoints.merge_config:ExtractVlmConfig",
-        run="handeye.checkpoints.merge_vlm:extract",
+        run="handeye.cli:_extract_vlm",
     ),
     "plan": Verb(
         about="how many episodes for which difference, and how many hours, before anything runs",
@@ -367,6 +367,26 @@ def _merge(config: Any) -> None:
 
     folder, options = folder_and_options(config.base)
     run(config, Path(folder), options)
+
+
+def _merge_vlm(config: Any) -> None:
+    from pathlib import Path
+
+    from handeye.checkpoints.merge_vlm import run
+    from handeye.policy.address import folder_and_options
+
+    folder, options = folder_and_options(config.base)
+    run(config, Path(folder), options)
+
+
+def _extract_vlm(config: Any) -> None:
+    from pathlib import Path
+
+    from handeye.checkpoints.merge_vlm import extract
+    from handeye.policy.address import folder_and_options
+
+    folder, options = folder_and_options(config.base)
+    extract(config, Path(folder), options)
 
 
 def _bench_eval(config: Any) -> object:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from handeye.checkpoints.layouts import openpi_names
 from handeye.checkpoints.merge_vlm import merge, vlm_of
+from handeye.checkpoints.reading_half import read_policy
 from handeye.checkpoints.trees import read_tree
 from handeye.errors import UserError
 
@@ -88,6 +89,16 @@ def test_extraction(kind: str, layout: str, folder: Path, record_property: Calla
     assert set(found) == set(told)
     for key, array in found.items():
         same(array, told[key])
+    record_property("extracted arrays", len(found))
+
+
+def test_extraction_from_pytorchs_layout(folder: Path, record_property: Callable[[str, object], None]) -> None:
+    """What openpi's converter made of a checkpoint, taken apart: that checkpoint's own arrays."""
+    tiny = folder.parent / "pi05_tiny"
+    wanted = vlm_of(read_tree(tiny / "params.npz"), what="params.npz")
+    found = vlm_of(read_policy(tiny, {"heads": "8", "vision_heads": "3"}).tree, what="pi05_tiny")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     record_property("extracted arrays", len(found))
 
 

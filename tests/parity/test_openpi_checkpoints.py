@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.layouts.openpi import recognises
+from handeye.checkpoints.layouts.openpi_lora import fold
 from handeye.checkpoints.npz import read_npz, write_npz
 from handeye.checkpoints.published import load
 from handeye.checkpoints.trees import read_tree
-from handeye.errors import UserError
 from handeye.models import paligemma, pi05
 
 pytestmark = pytest.mark.goldens
@@ -63,11 +63,15 @@ def test_pytorch_names_at_true_size(kind: str, folder: Path, record_property: Re
     assert names.config_of_torch(ours, what="ours", chunk=config.chunk, dtype="bfloat16") == config
 
 
-def test_lora_is_refused(folder: Path) -> None:
+def test_lora_at_true_size(folder: Path, record_property: Record) -> None:
+    """Added in, it is the model without."""
+    told = shapes(folder / "keys" / "pi05_lora_keys.json")
     with torch.device("meta"):
-        tree = {k: torch.empty(s) for k, s in shapes(folder / "keys" / "pi05_lora_keys.json").items()}
-    with pytest.raises(UserError, match="LoRA that was not merged"):
-        names.config_of(tree, what="a checkpoint", chunk=10)
+        tree = {key: torch.empty(shape) for key, shape in told.items()}
+    found = fold(dict(tree), what="a checkpoint")
+    assert {key: list(array.shape) for key, array in found.items()} == shapes(folder / "keys" / "pi05_base_keys.json")
+    assert names.config_of(found, what="a checkpoint", chunk=10) == pi05.Config()
+    record_property("names and shapes at true size", len(told))
 
 
 @pytest.mark.parametrize(

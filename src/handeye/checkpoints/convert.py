@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 
@@ -12,22 +11,15 @@ from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.convert_config import ConvertConfig
 from handeye.checkpoints.layouts import openpi, openvla_write
 from handeye.checkpoints.layouts import openpi_names as names
-from handeye.checkpoints.load import Checkpoint
+from handeye.checkpoints.layouts.openpi_write import write_assets
 from handeye.checkpoints.npz import write_npz
 from handeye.checkpoints.orbax import ITEM, write_orbax
 from handeye.checkpoints.published import load
 from handeye.checkpoints.reading_half import read_half
 from handeye.checkpoints.save import save, whole_folder
 from handeye.console import say
-from handeye.data.statistics import Statistics, VectorStatistics
 from handeye.errors import UserError
 from handeye.models import pi05
-from handeye.records import write_bytes, write_json
-
-ASSET = "physical-intelligence/libero"
-"""Where statistics go that come from elsewhere: the asset of openpi's LIBERO configurations."""
-
-ROWS = ("mean", "std", "q01", "q99")
 
 
 def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> None:
@@ -61,7 +53,7 @@ def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> 
             else:
                 tensors = names.to_torch(state, checkpoint.model.config)
                 save_file(tensors, part / openpi.WEIGHTS, metadata=names.TORCH_METADATA)
-            _write_assets(part, checkpoint)
+            write_assets(part, checkpoint.manifest)
     say(f"{config.out}: {len(state)} tensors, {sum(x.numel() for x in state.values()):,} numbers")
 
 
@@ -76,22 +68,3 @@ def _convert_reader(config: ConvertConfig, folder: Path) -> None:
     half = read_half(folder)
     write_npz(config.out, {f"params/{key}": array for key, array in names.to_tree(half.state, half.config).items()})
     say(f"{config.out}: {len(half.state)} tensors, {sum(x.numel() for x in half.state.values()):,} numbers")
-
-
-def _write_assets(part: Path, checkpoint: Checkpoint) -> None:
-    """Statistics and tokenizer, where openpi looks for the first and we for the second."""
-    manifest = checkpoint.manifest
-    asset = manifest.provenance.get("asset") or f"{openpi.ASSETS}/{ASSET}/{openpi.STATISTICS}"
-    write_json(part / asset, norm_stats(manifest.statistics))
-    for vocabulary in manifest.pipeline.vocabularies():
-        name = openpi.TOKENIZER if vocabulary.name.endswith(".model") else vocabulary.name
-        write_bytes(part / name, vocabulary.content())
-
-
-def norm_stats(statistics: Statistics) -> dict[str, Any]:
-    """As openpi's norm_stats.json has them; what it has no place for is left out."""
-
-    def rows(vector: VectorStatistics) -> dict[str, list[float]]:
-        return {name: list(row) for name in ROWS if (row := getattr(vector, name)) is not None}
-
-    return {"norm_stats": {"state": rows(statistics.proprio), "actions": rows(statistics.action)}}

@@ -17,22 +17,32 @@ Stored = Literal["base", "float32", "bfloat16"]
 class MergeVlmConfig:
     """Put a tuned PaliGemma under the action expert of pi0 or pi0.5. Everything else stays the base's, bit for bit."""
 
-    base: Annotated[Path, Positional, arg(metavar="BASE")]
-    """pi0 or pi0.5: the folder of an openpi checkpoint (Orbax), its `params`, or an .npz file."""
+    base: Annotated[str, Positional, arg(metavar="BASE")]
+    """pi0 or pi0.5 in any layout: the folder of an openpi checkpoint (Orbax or PyTorch; a LoRA is added in), its
+    `params`, an .npz file, a checkpoint of ours, or a finished run. `DIR#heads=N,vision_heads=N`: for openpi's PyTorch
+    layout in a size that was never published."""
 
     tuned: Annotated[Path, Positional, arg(metavar="TUNED")]
     """PaliGemma, tuned: a run of `handeye train paligemma_xvr`, one of its checkpoints, or an .npz file with
     big_vision's names. An action expert in it is left out, aloud."""
 
     out: Annotated[Path, Positional, arg(metavar="OUT")]
-    """Ends in .npz: one file with openpi's JAX names. Otherwise a folder that openpi's PyTorch side, `handeye evaluate`
-    and `handeye serve` read: model.safetensors, and the base's assets/."""
+    """Ends in .npz: one file with openpi's JAX names. Otherwise a folder with the base's assets/ that openpi, `handeye
+    evaluate` and `handeye serve` read."""
+
+    to: Literal["openpi-torch", "openpi-orbax"] = "openpi-torch"
+    """Of a folder: `openpi-torch`, model.safetensors for openpi's PyTorch side; `openpi-orbax`, params/ for its JAX
+    side, whose trainer reads nothing else; needs the extra `orbax`."""
 
     dtype: Stored = "base"
     """In which type weights are stored; `base`: each as the base has it."""
 
     def __post_init__(self) -> None:
         _absent(self.out)
+        if self.out.suffix == ".npz" and self.to == "openpi-orbax":
+            raise UserError(
+                f"{self.out} does not fit --to {self.to}.", why="that is a folder", fix="give the name of a folder"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +50,8 @@ class ExtractVlmConfig:
     """Take PaliGemma out of pi0 or pi0.5, for tuning: 32 arrays, without the action expert that openpi keeps among
     them."""
 
-    base: Annotated[Path, Positional, arg(metavar="BASE")]
-    """The folder of an openpi checkpoint (Orbax), its `params`, or an .npz file."""
+    base: Annotated[str, Positional, arg(metavar="BASE")]
+    """pi0 or pi0.5 in any layout, as for `handeye merge-vlm`."""
 
     out: Annotated[Path, Positional, arg(metavar="OUT.npz")]
     """big_vision's names, as its trainers read them."""

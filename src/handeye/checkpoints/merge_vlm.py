@@ -20,11 +20,13 @@ from torch import Tensor
 
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.layouts.openpi import ASSETS, TOKENIZER, WEIGHTS
+from handeye.checkpoints.layouts.openpi_write import write_assets
 from handeye.checkpoints.load import check_keys
 from handeye.checkpoints.manifest import FILE
 from handeye.checkpoints.merge_config import ExtractVlmConfig, MergeVlmConfig, Stored
 from handeye.checkpoints.npz import cast, write_npz
-from handeye.checkpoints.reading_half import read_half
+from handeye.checkpoints.orbax import ITEM, write_orbax
+from handeye.checkpoints.reading_half import Policy, read_half, read_policy
 from handeye.checkpoints.save import whole_folder
 from handeye.checkpoints.trees import read_tree
 from handeye.console import say, warn
@@ -50,12 +52,13 @@ class Merged:
     """Arrays of the tuned file that are the action expert's."""
 
 
-def run(config: MergeVlmConfig) -> None:
-    base, tuned = read_tree(config.base), _tuned(config.tuned)
-    merged = merge(base, tuned, dtype=config.dtype, base_name=str(config.base), tuned_name=str(config.tuned))
+def run(config: MergeVlmConfig, folder: Path, options: Mapping[str, str]) -> None:
+    """`config.base`, taken apart: where it is, and what is said of it."""
+    base, tuned = read_policy(folder, options), _tuned(config.tuned)
+    merged = merge(base.tree, tuned, dtype=config.dtype, base_name=str(folder), tuned_name=str(config.tuned))
     counts = Counter[str](merged.origin.values())
     report: dict[str, Any] = {
-        "base": str(config.base),
+        "base": config.base,
         "tuned": str(config.tuned),
         "counts": {**counts, "changed": len(merged.changed), "left_out": len(merged.left_out)},
         "left_out": list(merged.left_out),
@@ -70,7 +73,7 @@ def run(config: MergeVlmConfig) -> None:
         },
         "provenance": provenance(("torch", "numpy")),
     }
-    where = _write(config, merged.tree, report)
+    where = _write(config, base, merged.tree, report)
     if merged.left_out:
         warn(f"{len(merged.left_out)} arrays of an action expert in {config.tuned} are left out: the base's are kept")
     say(
@@ -87,8 +90,10 @@ def _tuned(path: Path) -> dict[str, Tensor]:
     return names.to_tree(half.state, half.config)
 
 
-def extract(config: ExtractVlmConfig) -> None:
-    tree = stored(vlm_of(read_tree(config.base), what=str(config.base)), config.dtype, what=str(config.base))
+def extract(config: ExtractVlmConfig, folder: Path, options: Mapping[str, str]) -> None:
+    """As `run`."""
+    inside = vlm_of(read_policy(folder, options).tree, what=str(folder))
+    tree = stored(inside, config.dtype, what=str(folder))
     write_npz(config.out, {f"params/{key}": array for key, array in tree.items()})
     kinds = ", ".join(sorted({str(array.dtype).removeprefix("torch.") for array in tree.values()}))
     say(f"{config.out}: {len(tree)} arrays, {sum(x.numel() for x in tree.values()):,} numbers, {kinds}")
@@ -175,28 +180,49 @@ def _shapes(tree: Mapping[str, Tensor]) -> dict[str, str]:
     return {key: str(list(array.shape)) for key, array in tree.items()}
 
 
-def _write(config: MergeVlmConfig, tree: dict[str, Tensor], report: Mapping[str, Any]) -> Path:
+def _write(config: MergeVlmConfig, base: Policy, tree: dict[str, Tensor], report: Mapping[str, Any]) -> Path:
     """Where the report is."""
     if config.out.suffix == ".npz":
         where = config.out.with_suffix(f".{REPORT}")
         write_json(where, report)
         write_npz(config.out, tree)
         return where
-    model = names.config_of(tree, what=str(config.out), chunk=1)
-    assert isinstance(model, pi05.Config)
-    kinds = {array.dtype for array in tree.values()}
-    state = names.from_tree(tree, model, what=str(config.out))
-    if torch.bfloat16 in kinds:  # openpi keeps some tensors in single precision, and expects them so
-        state = {name: array.to(precision(name, "bfloat16")) for name, array in state.items()}
     with whole_folder(config.out) as part:
-        save_file(names.to_torch(state, model), part / WEIGHTS, metadata=names.TORCH_METADATA)
-        home = config.base.parent if config.base.name == "params" else config.base
-        for name in (ASSETS, TOKENIZER):
-            if (home / name).is_dir():
-                shutil.copytree(home / name, part / name)
-            elif home.is_dir() and (home / name).is_file():
-                shutil.copy2(home / name, part / name)
+        if config.to == "openpi-orbax":
+            write_orbax(part / ITEM, tree)
+        else:
+            save_file(_for_torch(tree, what=str(config.out)), part / WEIGHTS, metadata=names.TORCH_METADATA)
+        _write_assets(part, base)
         if not (part / ASSETS).is_dir():
             warn(f"{config.base} has no {ASSETS}/: put its statistics into {config.out} before acting with it")
         write_json(part / REPORT, report)
     return config.out / REPORT
+
+
+def _for_torch(tree: dict[str, Tensor], *, what: str) -> dict[str, Tensor]:
+    """By openpi's PyTorch names. Its model is in bfloat16 but for some tensors, or in float32: where only some of what
+    it lowers is stored in bfloat16, all is float32, and nothing is lost."""
+    config = names.config_of(tree, what=what, chunk=1)
+    assert isinstance(config, pi05.Config)
+    state = names.from_tree(tree, config, what=what)
+    lowered = {array.dtype for name, array in state.items() if precision(name, "bfloat16") == torch.bfloat16}
+    if lowered == {torch.bfloat16}:
+        state = {name: array.to(precision(name, "bfloat16")) for name, array in state.items()}
+    elif torch.bfloat16 in lowered:
+        state = {name: array.float() for name, array in state.items()}
+    return names.to_torch(state, config)
+
+
+def _write_assets(part: Path, base: Policy) -> None:
+    """The base's statistics and tokenizer, where it has them."""
+    if base.manifest is not None:
+        write_assets(part, base.manifest)
+        return
+    if base.home is None:
+        return
+    for name in (ASSETS, TOKENIZER):
+        lying = base.home / name
+        if lying.is_dir():
+            shutil.copytree(lying, part / name)
+        elif lying.is_file():
+            shutil.copy2(lying, part / name)

@@ -33,6 +33,13 @@ def load(
             if layout.recognises(folder):
                 checkpoint: Checkpoint = layout.load(folder, options or {}, device=device, to_fine_tune=to_fine_tune)
                 return checkpoint
+    if folder.is_file():
+        raise UserError(
+            f"{folder} is a file, and no policy of itself.",
+            why="a checkpoint is a folder; or, as a file, the arrays of a pi0 or pi0.5 by openpi's JAX names (.npz) or "
+            "what AtlasVLA's trainer saved (.pt); this is neither",
+            fix=f"give the folder that it belongs to; `handeye inspect {folder}` says what it is",
+        )
     if options and folder.is_dir():
         raise UserError(
             f"{folder} takes no '{next(iter(options))}'.",

@@ -1,5 +1,5 @@
-"""PaliGemma out of whatever holds one: an `.npz` file, a checkpoint of openpi's, or one of ours. What tuning starts
-from, and what is merged back."""
+"""PaliGemma, or the pi0 or pi0.5 around it, out of whatever holds one: an `.npz` file, a checkpoint of openpi's, or one
+of ours. What tuning starts from, and what is taken apart and merged."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from handeye.checkpoints import load as ours
 from handeye.checkpoints import manifest as manifests
 from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.layouts import openpi, openpi_names
-from handeye.checkpoints.load import assign, load_reader
+from handeye.checkpoints.load import Checkpoint, assign, load_reader
+from handeye.checkpoints.manifest import Manifest
 from handeye.checkpoints.npz import cast
+from handeye.checkpoints.orbax import ITEM
 from handeye.checkpoints.trees import read_tree
 from handeye.data.pipeline.vocabulary import Vocabulary
 from handeye.data.xvr.form import Form
-from handeye.errors import UserError
+from handeye.errors import UserError, unknown
 from handeye.models import paligemma, pi05
+
+HEADS = ("heads", "vision_heads")
+"""Options of openpi's PyTorch folder, as in `DIR#heads=8,vision_heads=16`."""
 
 TOWERS = ("vision.", "language.")
 """Of pi0 and pi0.5, what PaliGemma has too, under the same names."""
@@ -37,13 +42,42 @@ class ReadingHalf:
     """How it was asked, where the checkpoint says it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """pi0 or pi0.5 by openpi's JAX names; the types are those in which it is stored."""
+
+    tree: dict[str, Tensor]
+    home: Path | None
+    """A folder with its statistics and its tokenizer, if it has them."""
+
+    manifest: Manifest | None = None
+    """Of a checkpoint of ours, which has them inside."""
+
+
+def read_policy(path: Path, options: Mapping[str, str] | None = None) -> Policy:
+    """`options`: `heads` and `vision_heads`, for openpi's PyTorch model in a size that was never published. A run's
+    folder means its `final`. Whether the tree is a policy's, and whole, is the caller's to check."""
+    heads, folder = _heads(path, options or {}), _folder(path)
+    if (folder / manifests.FILE).is_file():
+        checkpoint = _policy_of_ours(folder)
+        model = checkpoint.model
+        assert isinstance(model, pi05.Model)
+        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        return Policy(tree=openpi_names.to_tree(state, model.config), home=None, manifest=checkpoint.manifest)
+    if _is_torch(path):
+        config, state = _read_torch(path, heads)
+        return Policy(tree=openpi_names.to_tree(state, config), home=path)
+    return Policy(tree=read_tree(path), home=None if path.is_file() else path.parent if path.name == ITEM else path)
+
+
 def read_half(path: Path, *, heads: tuple[int, int] | None = None) -> ReadingHalf:
     """`heads`: of the language model and of SigLIP, for openpi's PyTorch model in a size that was never published."""
-    folder = path / "final" if not (path / manifests.FILE).exists() and (path / "final").is_dir() else path
+    folder = _folder(path)
     if (folder / manifests.FILE).is_file():
         return _of_ours(folder)
-    if (path / openpi.WEIGHTS).is_file() and openpi.recognises(path):
-        return _of_torch(path, heads or (None, None))
+    if _is_torch(path):
+        whole, state = _read_torch(path, heads or (None, None))
+        return ReadingHalf(config=reader_config(whole), state=_towers(state), form=None)
     tree, what = read_tree(path), str(path)
     config = openpi_names.config_of(tree, what=what, chunk=1)
     if isinstance(config, pi05.Config):
@@ -101,21 +135,49 @@ def _of_ours(folder: Path) -> ReadingHalf:
         reader = load_reader(folder)
         assert isinstance(reader.model, paligemma.Model)
         return ReadingHalf(config=reader.model.config, state=dict(reader.model.state_dict()), form=reader.manifest.form)
-    model = ours.load(folder).model
-    if not isinstance(model, pi05.Model):
+    model = _policy_of_ours(folder).model
+    assert isinstance(model, pi05.Model)
+    return ReadingHalf(config=reader_config(model.config), state=_towers(model.state_dict()), form=None)
+
+
+def _policy_of_ours(folder: Path) -> Checkpoint:
+    checkpoint = ours.load(folder)
+    if not isinstance(checkpoint.model, pi05.Model):
         raise UserError(
             f"{folder} has no PaliGemma in it.",
             why="it is another family's checkpoint",
             fix="give PaliGemma's .npz, or a checkpoint of pi0 or pi0.5",
         )
-    return ReadingHalf(config=reader_config(model.config), state=_towers(model.state_dict()), form=None)
+    return checkpoint
 
 
-def _of_torch(folder: Path, heads: tuple[int | None, int | None]) -> ReadingHalf:
+def _folder(path: Path) -> Path:
+    return path / "final" if not (path / manifests.FILE).exists() and (path / "final").is_dir() else path
+
+
+def _is_torch(path: Path) -> bool:
+    if found := (path / openpi.WEIGHTS).is_file() and openpi.recognises(path):
+        openpi.require_one(path)
+    return found
+
+
+def _read_torch(folder: Path, heads: tuple[int | None, int | None]) -> tuple[pi05.Config, dict[str, Tensor]]:
     tensors, what = read_tensors([folder / openpi.WEIGHTS]), str(folder)
     config = openpi_names.config_of_torch(tensors, what=what, chunk=1, heads=heads[0], vision_heads=heads[1])
-    state = openpi_names.from_torch(tensors, config, what=what)
-    return ReadingHalf(config=reader_config(config), state=_towers(state), form=None)
+    return config, openpi_names.from_torch(tensors, config, what=what)
+
+
+def _heads(path: Path, options: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """From what follows the folder."""
+    for name, value in options.items():
+        if name not in HEADS:
+            raise unknown(f"option of {path} here", name, HEADS, fix="use one of these")
+        if not _is_torch(path):
+            raise UserError(f"{path} takes no {name}.", why="its shapes say it", fix=f"give {path} alone")
+        if not (value.isdecimal() and int(value)):
+            raise UserError(f"{name}={value} is not possible.", fix="use 1 or more")
+    heads, vision = (int(options[name]) if name in options else None for name in HEADS)
+    return heads, vision
 
 
 def _towers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

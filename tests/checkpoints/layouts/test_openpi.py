@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from handeye.checkpoints.layouts import openpi_names as names
-from handeye.checkpoints.npz import read_npz
+from handeye.checkpoints.layouts.openpi import recognises
+from handeye.checkpoints.npz import read_npz, write_npz
 from handeye.checkpoints.published import load
 from handeye.cli import main
 from handeye.errors import UserError
@@ -202,3 +204,43 @@ def test_converting_refuses(folder: Path, tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         main(["convert", str(folder), str(tmp_path / "new"), "--to", "openpi-jax"])
     assert "ends in .npz" in capsys.readouterr().err
+
+
+def test_an_npz_in_the_folders_place(folder: Path, options: dict[str, str], tmp_path: Path) -> None:
+    """With statistics beside it, or named, or none where they will be measured anew."""
+    before = load(folder, options)
+    file = tmp_path / "alone" / "weights.npz"
+    write_npz(file, names.to_tree(before.model.state_dict(), before.model.config))
+    said = {name: value for name, value in options.items() if name not in HEADS}
+    assert recognises(file)
+    with pytest.raises(UserError, match="has no statistics") as error:
+        load(file, said)
+    assert f"{file}#statistics=FILE" in error.value.fix
+    assert load(file, said, to_fine_tune=True).manifest.files.keys() == {"weights.npz"}
+
+    lying = next(folder.rglob("norm_stats.json"))
+    with pytest.raises(UserError, match="both given"):
+        load(file, {**said, "statistics": str(lying), "asset": "someone/libero"})
+    named = load(file, {**said, "statistics": str(lying)})
+    shutil.copytree(folder / "assets", file.parent / "assets")
+    beside = load(file, said)
+    assert beside.manifest.files.keys() == {"weights.npz", "assets/someone/libero/norm_stats.json"}
+    seen = observations(1)
+    answers = [LocalPolicy(each).act(seen)[0].actions for each in (before, named, beside)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+    address = f"{file}#" + ",".join(f"{name}={value}" for name, value in said.items() if name != "precision")
+    main(["convert", address, str(tmp_path / "ours")])
+    np.testing.assert_array_equal(answers[0], LocalPolicy(load(tmp_path / "ours")).act(seen)[0].actions)
+    other = f"{address},statistics={lying}"
+    main(["convert", other, str(tmp_path / "theirs"), "--to", "openpi-torch"])
+    assert json.loads(next((tmp_path / "theirs").rglob("norm_stats.json")).read_text()) == {"norm_stats": STATISTICS}
+
+
+def test_a_file_that_is_no_policy(folder: Path, options: Mapping[str, str], tmp_path: Path) -> None:
+    write_npz(tmp_path / "vlm.npz", {"params/llm/embedder/input_embedding": torch.ones(2, 2)})
+    for file in (tmp_path / "vlm.npz", folder / "model.safetensors"):
+        with pytest.raises(UserError, match="is a file, and no policy of itself") as error:
+            load(file, options)
+        assert "no such folder" not in error.value.why and f"handeye inspect {file}" in error.value.fix

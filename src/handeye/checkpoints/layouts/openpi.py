@@ -2,11 +2,12 @@
 
     params/                                 weights: an Orbax directory (JAX)
     model.safetensors                       or openpi's PyTorch model
+    NAME.npz                                or the JAX arrays in one file, which is then given in the folder's place
     assets/<asset>/norm_stats.json          statistics of state and actions
     paligemma_tokenizer.model               put there by hand; openpi keeps it in its own cache, which is looked in too
 
-What the folder does not say is an option, `DIR#chunk=10,precision=fp32`, or the value of openpi's own LIBERO
-configuration, which is said aloud.
+A LoRA in the JAX arrays is added into the weights (openpi_lora.py). What the folder does not say is an option,
+`DIR#chunk=10,precision=fp32`, or the value of openpi's own LIBERO configuration, which is said aloud.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -26,7 +28,8 @@ from handeye.checkpoints.files import read_tensors
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.load import Checkpoint, assign
 from handeye.checkpoints.manifest import Manifest, describe
-from handeye.checkpoints.orbax import ITEM, is_orbax, read_orbax
+from handeye.checkpoints.orbax import ITEM, is_orbax
+from handeye.checkpoints.trees import read_tree
 from handeye.console import say
 from handeye.conventions import libero
 from handeye.conventions.plain import to_plain
@@ -62,6 +65,9 @@ class Options:
     asset: str = ""
     """Which statistics, where assets/ has several: `physical-intelligence/libero`."""
 
+    statistics: str = ""
+    """The file norm_stats.json, where it is not in assets/."""
+
     tokenizer: str = ""
     """The file of PaliGemma's tokenizer."""
 
@@ -85,9 +91,13 @@ class Options:
             value = getattr(self, name)
             if value and not (value.isdecimal() and 1 <= int(value) <= 1000):
                 raise UserError(f"{name}={value} is not possible.", fix="use 1 to 1000")
+        if self.asset and self.statistics:
+            raise UserError("asset and statistics were both given.", why="each names statistics", fix="give one")
 
 
 def recognises(folder: Path) -> bool:
+    if folder.is_file():
+        return any(name.removeprefix("params/").startswith(names.VLM) for name in _arrays(folder))
     if is_orbax(folder) or is_orbax(folder / ITEM):
         return True
     return any(name.startswith("paligemma_with_expert.") for name in _header(folder / WEIGHTS))
@@ -103,10 +113,11 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", to_fi
             why="statistics are beside it, in assets/",
             fix=f"give the folder above it: {folder.resolve().parent}",
         )
-    if to_fine_tune and not chosen.asset:
+    home = _home(folder)
+    if to_fine_tune and not (chosen.asset or chosen.statistics):
         asset, statistics = "", unmeasured(libero.ACTION.width, libero.PROPRIO.width)
     else:
-        asset, statistics = _statistics(folder, chosen)
+        asset, statistics = _statistics(folder, home, chosen)
     files, config, state = _weights(folder, chosen, device)
     if config.vision.image_size != SIZE:
         raise UserError(
@@ -114,7 +125,7 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", to_fi
             why=f"openpi's policies look at {SIZE}",
             fix="give a checkpoint of openpi's",
         )
-    vocabulary = _vocabulary(folder, chosen, config.vocabulary)
+    vocabulary = _vocabulary(folder, home, chosen, config.vocabulary)
     specs = libero.specs(camera_size=CAMERA_SIZE)
     pipeline = openpi_pipeline(specs, statistics, vocabulary, family=config.kind, state_in_prompt=chosen.state == "yes")
     with torch.device("meta"):
@@ -123,17 +134,22 @@ def load(folder: Path, options: Mapping[str, str], *, device: str = "cpu", to_fi
     manifest = Manifest(
         family="pi05",
         config=to_plain(config),
-        files=describe(folder, [*files, *filter(None, [asset])], digests=device != "meta"),
+        files=describe(home, [*files, *filter(None, [asset])], digests=device != "meta"),
         tensors=len(state),
         specs=specs,
         pipeline=pipeline,
         statistics=statistics,
         merged=False,
         step=int(folder.resolve().name) if folder.resolve().name.isdecimal() else 0,
-        provenance={"layout": "openpi", "asset": asset},
+        provenance={"layout": "openpi", "asset": asset, "statistics": chosen.statistics},
     )
-    _tell(folder, config, asset, chosen)
+    _tell(folder, config, asset or chosen.statistics, chosen)
     return Checkpoint(manifest=manifest, model=model.eval().requires_grad_(False))
+
+
+def _home(folder: Path) -> Path:
+    """Where assets/ and the tokenizer are looked for: beside an `.npz` file."""
+    return folder.parent if folder.is_file() else folder
 
 
 def _options(options: Mapping[str, str]) -> Options:
@@ -145,16 +161,11 @@ def _options(options: Mapping[str, str]) -> Options:
 
 
 def _weights(folder: Path, chosen: Options, device: str) -> tuple[list[str], pi05.Config, dict[str, Tensor]]:
-    """Files, configuration and state dict. Both kinds of weights in one folder would be two policies."""
+    """Files, configuration and state dict."""
     dtype, what = PRECISIONS[chosen.precision], str(folder)
     where = "meta" if device == "meta" else "cpu"
     if (folder / WEIGHTS).is_file():
-        if is_orbax(folder / ITEM):
-            raise UserError(
-                f"{folder} has two sets of weights.",
-                why=f"{WEIGHTS} and {ITEM}/, which need not be equal",
-                fix="move one of them away",
-            )
+        require_one(folder)
         tensors = read_tensors([folder / WEIGHTS], device=where)
         kind: Literal["pi0", "pi05"] = "pi0" if "state_proj.weight" in tensors else "pi05"
         config = names.config_of_torch(
@@ -166,7 +177,7 @@ def _weights(folder: Path, chosen: Options, device: str) -> tuple[list[str], pi0
             dtype=dtype,
         )
         return [WEIGHTS], _with_steps(config, chosen), names.from_torch(tensors, config, what=what)
-    tree = read_orbax(folder / ITEM, device=where)
+    tree = read_tree(folder, device=where)
     chunk = int(chosen.chunk or CHUNK["pi0" if "state_proj/kernel" in tree else "pi05"])
     found = names.config_of(tree, what=what, chunk=chunk, dtype=dtype)
     if not isinstance(found, pi05.Config):
@@ -175,26 +186,41 @@ def _weights(folder: Path, chosen: Options, device: str) -> tuple[list[str], pi0
             why="it has no action expert",
             fix="put it under one: `handeye merge-vlm`",
         )
-    files = sorted(str(p.relative_to(folder)) for p in (folder / ITEM).rglob("*") if p.is_file())
+    lying = [folder] if folder.is_file() else sorted((folder / ITEM).rglob("*"))
+    files = [str(path.relative_to(_home(folder))) for path in lying if path.is_file()]
     return files, _with_steps(found, chosen), names.from_tree(tree, found, what=what)
+
+
+def require_one(folder: Path) -> None:
+    """Both kinds of weights in one folder would be two policies."""
+    if is_orbax(folder / ITEM):
+        raise UserError(
+            f"{folder} has two sets of weights.",
+            why=f"{WEIGHTS} and {ITEM}/, which need not be equal",
+            fix="move one of them away",
+        )
 
 
 def _with_steps(config: pi05.Config, chosen: Options) -> pi05.Config:
     return replace(config, steps=int(chosen.steps))
 
 
-def _statistics(folder: Path, chosen: Options) -> tuple[str, Statistics]:
-    """openpi's server starts without a word where they are missing, and its actions are then in no unit at all."""
-    found = sorted(path.relative_to(folder) for path in (folder / ASSETS).rglob(STATISTICS))
+def _statistics(folder: Path, home: Path, chosen: Options) -> tuple[str, Statistics]:
+    """And their file, if it is the checkpoint's. openpi's server starts without a word where they are missing, and its
+    actions are then in no unit at all."""
+    if chosen.statistics:
+        where = Path(chosen.statistics)
+        return "", from_norm_stats(read_json(where, what="openpi's statistics"), what=str(where))
+    found = sorted(path.relative_to(home) for path in (home / ASSETS).rglob(STATISTICS))
     ids = [str(path.parent.relative_to(ASSETS)) for path in found]
     if not found:
         raise UserError(
             f"{folder} has no statistics.",
-            why=f"no {ASSETS}/<asset>/{STATISTICS}: its actions cannot be given in the robot's units",
-            fix=f"copy {ASSETS}/ from the checkpoint or the run that trained it",
+            why=f"no {home / ASSETS}/<asset>/{STATISTICS}: its actions cannot be given in the robot's units",
+            fix=f"copy {ASSETS}/ from the checkpoint or the run that trained it, or give {folder}#statistics=FILE",
         )
     if chosen.asset and chosen.asset not in ids:
-        raise unknown(f"asset in {folder / ASSETS}", chosen.asset, ids, fix="use one of these")
+        raise unknown(f"asset in {home / ASSETS}", chosen.asset, ids, fix="use one of these")
     if not chosen.asset and len(ids) > 1:
         raise UserError(
             f"{folder} has the statistics of {len(ids)} robots.",
@@ -202,20 +228,20 @@ def _statistics(folder: Path, chosen: Options) -> tuple[str, Statistics]:
             fix=f"say which one: {folder}#asset=NAME",
         )
     path = found[ids.index(chosen.asset)] if chosen.asset else found[0]
-    where = folder / path
+    where = home / path
     return str(path), from_norm_stats(read_json(where, what="openpi's statistics"), what=str(where))
 
 
-def _vocabulary(folder: Path, chosen: Options, size: int) -> Vocabulary:
+def _vocabulary(folder: Path, home: Path, chosen: Options, size: int) -> Vocabulary:
     """The tokenizer, with as many pieces as the model has rows for them."""
-    home = Path(os.environ.get("OPENPI_DATA_HOME") or Path.home() / ".cache" / "openpi")
-    places = [folder / TOKENIZER, folder / ASSETS / TOKENIZER, home / "big_vision" / TOKENIZER]
+    cache = Path(os.environ.get("OPENPI_DATA_HOME") or Path.home() / ".cache" / "openpi")
+    places = [home / TOKENIZER, home / ASSETS / TOKENIZER, cache / "big_vision" / TOKENIZER]
     path = Path(chosen.tokenizer) if chosen.tokenizer else next((p for p in places if p.is_file()), None)
     if path is None:
         raise UserError(
             f"{folder} has no tokenizer.",
             why=f"{TOKENIZER} is neither there nor in openpi's cache ({places[-1].parent})",
-            fix=f"fetch gs://big_vision/{TOKENIZER} into {folder}, or give {folder}#tokenizer=FILE",
+            fix=f"fetch gs://big_vision/{TOKENIZER} into {home}, or give {folder}#tokenizer=FILE",
         )
     vocabulary = Vocabulary.of(path)
     if path.suffix == ".model":
@@ -245,6 +271,17 @@ def _tell(folder: Path, config: pi05.Config, asset: str, chosen: Options) -> Non
     if config.kind == "pi05":
         said.append("the state is in its prompt" if chosen.state == "yes" else "it does not see the robot's state")
     say("; ".join(said))
+
+
+def _arrays(path: Path) -> list[str]:
+    """Names of an `.npz` file's arrays; none where it is no such file."""
+    if path.suffix != ".npz":
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return []
 
 
 def _header(path: Path) -> list[str]:

@@ -198,12 +198,6 @@ def skeleton(config: Config) -> nn.Module:
 
 def config_of(tree: Tree, *, what: str, chunk: int | None = None, dtype: Dtype = "float32") -> Config:
     """Every size is in the shapes, but for the number of actions in an answer: give `chunk` for pi0 and pi0.5."""
-    if lora := [key for key in tree if "lora_" in key]:
-        raise UserError(
-            f"{what} holds a LoRA that was not merged.",
-            why=f"{len(lora)} arrays such as {lora[0]}",
-            fix="merge it into the weights with the program that trained it, then load the result",
-        )
     whole = any(key.startswith(VLM) for key in tree)
     prefix = VLM if whole else ""
     try:
