@@ -74,7 +74,7 @@ def moved(model: paligemma.Model, before: dict[str, Tensor]) -> dict[str, float]
 
 def step(model: paligemma.Model, batch: dict[str, Tensor], optimizer: torch.optim.Optimizer, rate: float) -> float:
     """As the loop's."""
-    loss = gradient(model, [batch], precision="float32")
+    loss = gradient(model, [batch], precision="fp32")
     nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -122,7 +122,7 @@ def test_a_step_of_sgd_on_attention(golden: Golden, count: Count) -> None:
     said, model, batch = golden.said["sgd_step_attention_only"], golden.model(), golden.batch(1)
     trained = choose(model, "attention_only")
     optimizer = make_optimizer(model, replace(paligemma_xvr(), optimizer="sgd"))
-    loss = gradient(model, [batch], precision="float32")
+    loss = gradient(model, [batch], precision="fp32")
     assert loss == pytest.approx(said["loss_before"], abs=2e-5) and len(trained) == 8
     for parameter in model.parameters():
         if parameter.grad is not None:

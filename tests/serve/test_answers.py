@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_vqa import LENGTH, PICTURES, form, model, write_checkpoint, write_questions
+from small_vqa import LENGTH, PICTURES, PIECES, form, model, write_checkpoint, write_questions
 
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.npz import write_npz
 from handeye.cli import main
 from handeye.data.xvr.questions import Questions
+from handeye.data.xvr.small_vocabulary import write_small_vocabulary
 from handeye.errors import UserError
 from handeye.records import read_json, read_lines
 from handeye.serve.answers import Answerer, load_answerer
@@ -44,13 +45,13 @@ def test_from_every_checkpoint(root: Path, tmp_path: Path) -> None:
     ours = write_checkpoint(tmp_path / "run" / "final", root)
     tree = names.to_tree(model().state_dict(), model().config)
     write_npz(tmp_path / "p.npz", {f"params/{key}": array.detach() for key, array in tree.items()})
-    first = load_answerer(ours.parent, **{**ASKED, "pictures": 1, "tokens": 5})  # it says itself how it is asked
+    first = load_answerer(ours.parent, length=6, device="cpu")  # it says itself how it is asked
     second = load_answerer(tmp_path / "p.npz", tokenizer=root / "tokenizer.model", **ASKED)
     assert first(list(questions), questions.store) == second(list(questions), questions.store)
     assert first.form == second.form and first.identity["weights"] != second.identity["weights"]
     with pytest.raises(UserError, match="There is no tokenizer"):
         load_answerer(tmp_path / "p.npz", **ASKED)
-    assert second.why_not(questions[2]) == "" and first.identity["precision"] == "float32"
+    assert second.why_not(questions[2]) == "" and first.identity["precision"] == "fp32"
 
 
 def test_as_a_user_types_it(root: Path, tmp_path: Path) -> None:
@@ -71,3 +72,19 @@ def test_as_a_user_types_it(root: Path, tmp_path: Path) -> None:
     out = tmp_path / f"run-vqa-{root.name}-valid"
     assert len(read_lines(out / "predictions.jsonl")) == 12
     assert read_json(out / "summary.json", what="a summary")["all"]["questions"] == 12
+
+
+def test_a_checkpoint_that_says_how_it_is_asked_is_asked_so(root: Path, tmp_path: Path) -> None:
+    ours = write_checkpoint(tmp_path / "final", root)
+    again = {**ASKED, "tokenizer": root / "tokenizer.model", "heads": (2, 2)}
+    assert load_answerer(ours, **again).form == form(root)
+    write_small_vocabulary(tmp_path / "other.model", ["some", "words"], pieces=PIECES)
+    for name, value, flag in (
+        ("pictures", 1, "--pictures"),
+        ("tokens", 5, "--length"),
+        ("prefix", "answer en", "--prefix"),
+        ("tokenizer", tmp_path / "other.model", "--tokenizer"),
+        ("heads", (4, 2), "--start-heads"),
+    ):
+        with pytest.raises(UserError, match=f"is not asked so(.|\n)*leave {flag} out"):
+            load_answerer(ours, length=6, device="cpu", **{name: value})

@@ -33,7 +33,7 @@ def batches(root: Path, asked: Form, size: int = 12, file: str = "train") -> Que
     return QuestionBatches(Questions(root / f"{file}.jsonl"), asked, size, 0)
 
 
-def gradients(parts: list[dict[str, Tensor]], *, precision: str = "float32", seed: int = 0) -> tuple[float, Tensor]:
+def gradients(parts: list[dict[str, Tensor]], *, precision: str = "fp32", seed: int = 0) -> tuple[float, Tensor]:
     """The loss, and all gradients in one row."""
     made = model(seed)
     choose(made, "all")

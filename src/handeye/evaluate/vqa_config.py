@@ -42,25 +42,24 @@ class EvaluateVqaConfig:
     """Folder of the result: plan.json, predictions.jsonl, summary.json. Default: beside the checkpoint."""
 
     tokenizer: Path | None = None
-    length: int = 512
-    pictures: int = 10
-    prefix: str = ""
-    """For a CHECKPOINT that does not say how it is asked: its tokenizer's file, tokens and pictures of a question, and
-    what stands before it. A checkpoint of ours says it, and these are not read."""
+    length: int | None = None
+    pictures: int | None = None
+    prefix: str | None = None
+    """For a CHECKPOINT that does not say how it is asked: its tokenizer's file, tokens of a question (512 unless said)
+    and its pictures (10), and what stands before it (nothing). Of a checkpoint that says it, one that says otherwise is
+    an error."""
 
     start_heads: tuple[int, int] | None = None
-    """As of `handeye train paligemma_xvr`."""
+    """As of `handeye train paligemma_xvr`; of weights that tell their heads, other ones are an error."""
 
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
     """`auto`: the first GPU, if there is one."""
 
     def __post_init__(self) -> None:
         for name in ("rows", "answer_length", "length", "pictures"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)} makes no sense.", fix="use 1 or more"
-                )
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} {value} makes no sense.", fix="use 1 or more")
         if self.questions is not None and self.questions < 1:
             raise UserError(f"--questions {self.questions} makes no sense.", fix="use 1 or more, or None")
 

@@ -18,6 +18,7 @@ from handeye.data.xvr.batches import trimmed
 from handeye.data.xvr.form import END, Form
 from handeye.data.xvr.question import Question
 from handeye.data.xvr.store import Store
+from handeye.errors import UserError
 from handeye.models import paligemma
 from handeye.records import sha256_file
 
@@ -33,7 +34,7 @@ class Answerer:
         *,
         length: int,
         device: str = "cpu",
-        precision: Literal["float32", "bf16"] = "float32",
+        precision: Literal["fp32", "bf16"] = "fp32",
         weights: str = "",
     ) -> None:
         """`length`: tokens of the longest answer. `weights`: what tells these from others."""
@@ -64,22 +65,34 @@ def load_answerer(
     *,
     tokenizer: Path | None = None,
     heads: tuple[int, int] | None = None,
-    pictures: int,
-    tokens: int,
-    prefix: str,
+    pictures: int | None = None,
+    tokens: int | None = None,
+    prefix: str | None = None,
     length: int,
     device: str = "auto",
-    precision: Literal["float32", "bf16"] = "float32",
+    precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Answerer:
-    """`tokens`, `pictures`, `prefix`: of a question, where the checkpoint does not say how it is asked."""
+    """`tokens`, `pictures`, `prefix`: of a question, where the checkpoint does not say how it is asked; 512, 10 and
+    none unless given. Where it says it, what is given must agree."""
     chosen = device_of(device)
     model, vocabulary, form = open_half(path, tokenizer=tokenizer, heads=heads)
+    config = model.config
+    told: list[tuple[str, Any, Any]] = [("start-heads", heads, (config.language.heads, config.vision.heads))]
+    if form is not None:
+        told += [("length", tokens, form.length), ("pictures", pictures, form.pictures)]
+        told += [("prefix", prefix, form.prefix), ("tokenizer", tokenizer and vocabulary, form.vocabulary)]
+    if differing := [(flag, has) for flag, given, has in told if given not in (None, has)]:
+        raise UserError(
+            f"{path} is not asked so.",
+            why="; ".join(f"--{flag} is another one, it has {has!r}" for flag, has in differing),
+            fix=f"leave {' and '.join(f'--{flag}' for flag, _ in differing)} out: the checkpoint says it",
+        )
     form = form or Form(
         vocabulary=vocabulary,
-        length=tokens,
-        pictures=pictures,
-        size=model.config.vision.image_size,
-        prefix=prefix,
+        length=512 if tokens is None else tokens,
+        pictures=10 if pictures is None else pictures,
+        size=config.vision.image_size,
+        prefix=prefix or "",
     )
     return Answerer(model, form, length=length, device=chosen, precision=precision, weights=_digest(path))
 

@@ -12,7 +12,7 @@ from handeye.data.config import Ends, Way
 from handeye.errors import UserError
 
 Schedule = Literal["cosine", "linear", "constant", "step", "openpi"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["fp32", "bf16"]
 Quantized = Literal["none", "int8", "nf4"]
 Sharing = Literal["ddp", "fsdp"]
 Tracker = Literal["tensorboard", "wandb"]
@@ -112,7 +112,7 @@ class TrainConfig:
     """Names of modules, or their last parts, that get an adapter: `q_proj v_proj`. One that matches nothing is an
     error. Empty: the family's list, which is the reference's."""
 
-    precision: Precision = "float32"
+    precision: Precision = "fp32"
     """What is computed in. `bf16`: weights that are trained stay float32 and are multiplied in bfloat16; frozen ones
     are kept in bfloat16."""
 

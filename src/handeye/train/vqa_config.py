@@ -132,7 +132,7 @@ class VqaConfig:
     clip: float = 1.0
     """Largest norm of the gradient, over what is trained."""
 
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     """What is computed in. `bf16`: weights, gradients and the optimizer stay float32, matrix products are bfloat16."""
 
     recompute: bool = False

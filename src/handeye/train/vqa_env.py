@@ -15,7 +15,7 @@ from handeye.errors import UserError, unknown
 from handeye.train.vqa_config import VqaConfig
 
 _TRAINABLE = {"attention_only": "attention_only", "full_llm": "full_llm", "full_model": "all", "all": "all"}
-_PRECISION = {"float32": "float32", "bfloat16": "bf16"}
+_PRECISION = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 def _one_of(known: Mapping[str, str]) -> Callable[[str], str]:
