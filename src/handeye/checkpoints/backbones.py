@@ -37,6 +37,9 @@ KINDS = {
 }
 
 
+TITLES = {"qwen3": "a Qwen3", "qwen2": "a Qwen2", "vit": "a vision transformer", "alternating": "a VGGT"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stack:
     """Equal layers, one after the other."""
@@ -68,8 +71,7 @@ class Stack:
     @property
     def name(self) -> str:
         """What is published with these sizes."""
-        title = {"qwen3": "a Qwen3", "qwen2": "a Qwen2", "vit": "a vision transformer"}.get(self.kind, "a transformer")
-        return self.published or f"{title} of no published size"
+        return self.published or f"{TITLES.get(self.kind, 'a transformer')} of no published size"
 
     def evidence(self) -> str:
         said = [f"{self.width} wide", f"{self.layers} layers", f"queries of {self.query}, keys of {self.key_value}"]

@@ -14,12 +14,14 @@ Shape letters: B batch, S views, H height, W width, P tokens of a view, L guests
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from handeye.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, applied here: pictures come in [0, 1] (vggt/models/aggregator.py)."""
@@ -37,6 +39,11 @@ Rotation = tuple[Tensor, Tensor]
 @dataclass(frozen=True, kw_only=True)
 class AggregatorConfig:
     """Sizes of facebook/VGGT-1B: 909,112,320 parameters."""
+
+    name: str = field(default="", compare=False, metadata={"declared": False})
+    """Which weights these are. A published name must have the published sizes; left out, it is what the sizes say. It
+    is no part of a checkpoint's configuration, whose sizes prove it: those that were saved before it had a name are
+    read as well."""
 
     width: int = 1024
     depth: int = 24
@@ -57,8 +64,36 @@ class AggregatorConfig:
     layer_scale: float = 0.01
     """At which blocks begin (vggt/models/aggregator.py, init_values), where nothing is loaded."""
 
+    def __post_init__(self) -> None:
+        sizes: tuple[int, ...] = (self.width, self.depth, self.heads)
+        if self.embedding != "none":
+            sizes += (self.registers, self.patch_size)
+        if self.embedding == "dinov2":
+            sizes += (self.image_size, self.vision_depth, self.vision_heads)
+        name = next((name for name, published in SIZES.items() if published[: len(sizes)] == sizes), "")
+        if self.embedding == "conv":  # VGGT-1B sees through DINOv2
+            name = ""
+        if self.name in SIZES and self.name != name:
+            raise UserError(
+                f"This aggregator is not {self.name}.",
+                why=f"{self.name} is {_said(SIZES[self.name])}; this is {_said(sizes)}",
+                fix="name the model that it is",
+            )
+        object.__setattr__(self, "name", name or self.name or "of no published size")
 
-VGGT_1B = AggregatorConfig()
+
+SIZES = {"VGGT-1B": (1024, 24, 16, 4, 14, 518, 24, 16)}
+"""Of the published models that a configuration may name: width, depth and heads of the blocks, registers and patches of
+a view, and of DINOv2 the pictures' side, depth and heads (facebook/VGGT-1B, vggt/models/aggregator.py)."""
+
+
+def _said(sizes: tuple[int, ...]) -> str:
+    words = ("{} wide", "{} pairs of blocks", "{} heads", "{} registers", "patches of {}", "pictures of {}",
+             "{} blocks of DINOv2", "{} heads in them")  # fmt: skip
+    return ", ".join(word.format(size) for word, size in zip(words, sizes, strict=False))
+
+
+VGGT_1B = AggregatorConfig(name="VGGT-1B")
 
 
 class Attention(nn.Module):

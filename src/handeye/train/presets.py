@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -206,13 +207,19 @@ def pi05_libero_lora() -> OpenpiConfig:
     return replace(_low_memory(pi05_libero()), out=Path("runs/pi05_libero_lora"))
 
 
+def pi05_xvr_libero_lora() -> OpenpiConfig:
+    return replace(_low_memory(pi05_xvr_libero()), out=Path("runs/pi05_xvr_libero_lora"))
+
+
 def _low_memory(config: OpenpiConfig) -> OpenpiConfig:
-    """Rank 16 in PaliGemma (openpi adds 32 in the expert), no average (pi0_libero_low_mem_finetune)."""
+    """Rank 16 in PaliGemma, 32 in the action expert, alpha / rank 1 (openpi models/gemma.py, gemma_2b_lora and
+    gemma_300m_lora), no average (training/config.py, pi0_libero_low_mem_finetune)."""
     return replace(
         config,
         batch=32,
         lora_rank=16,
         lora_alpha=16,
+        lora_rank_of={"expert.": 32},
         optimizer=replace(config.optimizer, ema=0.0),
     )
 
@@ -231,6 +238,15 @@ def pi05_small() -> OpenpiConfig:
 
 # ---- VGGT ------------------------------------------------------------------------------------------------------------
 
+VGGT_FACTORS: dict[str, dict[str, float]] = {
+    "ours": {"language_encoder.projector.": 0.1, "decoder.": 2.0},
+    "reference": {"language_encoder.projector.": 0.1, "action_head.": 2.0},
+}
+"""By the policy's form: AtlasVLA's factors of the learning rate, language projector a tenth, what acts twice."""
+
+VGGT_LANGUAGE = {"language_encoder.language_model.": 0.05}
+"""The same, of a language model that is not frozen."""
+
 
 def vggt_vla_libero(suite: str) -> VggtConfig:
     return VggtConfig(
@@ -241,8 +257,7 @@ def vggt_vla_libero(suite: str) -> VggtConfig:
         steps=30_000,
         batch=32,
         chunk=10,
-        # AtlasVLA's factors of the learning rate: language projector a tenth, what acts twice.
-        learning_rate_of={"language_encoder.projector.": 0.1, "decoder.": 2.0},
+        learning_rate_of=VGGT_FACTORS["ours"],
         optimizer=OptimizerConfig(learning_rate=1e-4, warmup=1000, betas=(0.9, 0.999), ema=0.0),
         lora_rank=8,
         lora_alpha=16,
@@ -252,6 +267,37 @@ def vggt_vla_libero(suite: str) -> VggtConfig:
         validate_every=2000,
         device="cuda",
     )
+
+
+def vggt_vla_asked(preset: VggtConfig, words: Sequence[str]) -> VggtConfig:
+    """The preset as the command line leaves it to be: a policy to start from takes the place of both halves, and the
+    factors are those of what is then trained. Flags are parsed over it, so what they say themselves is compared."""
+    plain = [word.replace("_", "-") if word.startswith("--") and "=" not in word else word for word in words]
+    named = [second for first, second in pairwise([*plain, ""]) if first == "--start-from"]
+    named += [word.partition("=")[2] for word in words if word.startswith(("--start-from=", "--start_from="))]
+    start = Path(named[-1]) if named and named[-1] not in ("", "None") else None
+    if start is not None:
+        preset = replace(preset, start_from=start, vggt=None, qwen=None)
+    if "--learning-rate-of" in plain:  # tyro has no flag for a dict as a whole where a default fills it
+        return replace(preset, learning_rate_of={})
+    if not preset.learning_rate_of:
+        return preset
+    factors = VGGT_FACTORS["ours" if start is None else vggt_vla_form(start)]
+    trains_language = "--no-freeze-language" in plain
+    return replace(preset, learning_rate_of={**factors, **(VGGT_LANGUAGE if trains_language else {})})
+
+
+def vggt_vla_form(start: Path) -> str:
+    """Of a policy's checkpoint, by its manifest alone; what has none and is no run is AtlasVLA's file."""
+    from handeye.policy.address import folder_and_options
+    from handeye.records import read_json
+
+    folder = Path(folder_and_options(str(start))[0])
+    found = [path for path in (folder / "final" / "manifest.json", folder / "manifest.json") if path.is_file()]
+    if not found:
+        return "reference"
+    config = read_json(found[0], what="a checkpoint's manifest").get("config")
+    return str(config["form"]) if isinstance(config, dict) and config.get("form") in VGGT_FACTORS else "ours"
 
 
 def vggt_vla_small() -> VggtConfig:
@@ -297,6 +343,9 @@ PRESETS: dict[str, Preset] = {
     "pi05_xvr_libero": Preset("The same from a base whose reader was tuned on XVR.", pi05_xvr_libero),
     "pi0_libero_lora": Preset("pi0 with adapters, for one GPU.", pi0_libero_lora),
     "pi05_libero_lora": Preset("pi0.5 with adapters, for one GPU.", pi05_libero_lora),
+    "pi05_xvr_libero_lora": Preset(
+        "The same from a base whose reader was tuned on XVR, with adapters.", pi05_xvr_libero_lora
+    ),
     **{
         f"vggt_vla_{suite}": Preset(f"A policy on VGGT and Qwen3 on {name}.", partial(vggt_vla_libero, suite))
         for suite, name in NAMES.items()
@@ -314,6 +363,8 @@ def choice(words: Sequence[str] = ()) -> Any:
     name = words[0] if words else "--help"
     if name not in known and not name.startswith("-"):
         raise unknown("preset", name, known, fix="`handeye train --help` says what each is")
+    if isinstance(preset := known.get(name), VggtConfig):
+        known[name] = vggt_vla_asked(preset, words)
     if name in PRESETS_VQA and (path := env_file(words)):
         known[name] = with_env(PRESETS_VQA[name](), path)
     presets = tyro.extras.subcommand_type_from_defaults(

@@ -21,7 +21,15 @@ from handeye.checkpoints.adapters import CONFIG as ADAPTER_CONFIG
 from handeye.checkpoints.adapters import WEIGHTS as ADAPTER_WEIGHTS
 from handeye.checkpoints.adapters import read_adapter
 from handeye.checkpoints.inspect.report import Report
-from handeye.checkpoints.inspect.weights import Weights, backbones, described, of_file, of_orbax, of_safetensors
+from handeye.checkpoints.inspect.weights import (
+    Weights,
+    backbones,
+    described,
+    of_file,
+    of_orbax,
+    of_safetensors,
+    unpublished,
+)
 from handeye.checkpoints.layouts import openvla
 from handeye.checkpoints.manifest import Answering, Manifest
 from handeye.checkpoints.orbax import ITEM, is_orbax
@@ -67,7 +75,7 @@ def report(path: Path, layout: str, options: Mapping[str, str], *, digests: bool
     protocol = PROTOCOLS.get(manifest.family, "")
     evaluate = f"handeye evaluate '{address}' --suite libero_spatial" + (f" --protocol {protocol}" if protocol else "")
     specs = getattr(manifest, "specs", None)
-    begun = mark(manifest.provenance.get("partial", []))
+    begun = (mark(manifest.provenance.get("partial", [])), *unpublished(_shapes(model)))
     return Report(
         path=str(path),
         verdict="sound",
@@ -77,7 +85,7 @@ def report(path: Path, layout: str, options: Mapping[str, str], *, digests: bool
         adapters="merged into the weights" if getattr(manifest, "merged", False) else "none",
         statistics=_statistics(manifest),
         conventions=_conventions(specs) if specs is not None else {},
-        notes=tuple(line for line in [*said.getvalue().strip().splitlines(), begun] if line),
+        notes=tuple(line for line in [*said.getvalue().strip().splitlines(), *begun] if line),
         command=f"handeye evaluate-vqa {address}" if reads else evaluate,
         **_of_model(model, manifest),
     )
@@ -98,14 +106,17 @@ def _of_model(model: nn.Module, manifest: Manifest | Answering) -> dict[str, Any
     state, types = model.state_dict(), Counter[str]()
     for tensor in state.values():
         types[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     named = [f"named {manifest.config['language']['name']}"] if "name" in _language(manifest) else []
     return {
-        "backbones": (*backbones(shapes), *named),
+        "backbones": (*backbones(_shapes(model)), *named),
         "parameters": sum(tensor.numel() for tensor in state.values()),
         "tensors": len(state),
         "types": dict(types),
     }
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _language(manifest: Manifest | Answering) -> Mapping[str, Any]:

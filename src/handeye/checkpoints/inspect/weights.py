@@ -95,6 +95,15 @@ def backbones(shapes: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
     return tuple(f"{s.prefix.rstrip('.')}: {s.name} ({s.evidence()})" for s in stacks(shapes))
 
 
+def unpublished(shapes: Mapping[str, Sequence[int]]) -> tuple[str, ...]:
+    """What says VGGT and is none that was published: trained from nothing, or cut."""
+    return tuple(
+        f"{stack.prefix.rstrip('.')} is {stack.name}: VGGT-1B's weights are not what this began with, or it was cut"
+        for stack in stacks(shapes)
+        if (stack.kind == "alternating" or "aggregator." in stack.prefix) and not stack.published
+    )
+
+
 def report(path: Path) -> Report:
     """Of a single file of weights that is no checkpoint by itself."""
     weights = of_file(path)
@@ -106,7 +115,10 @@ def report(path: Path) -> Report:
         verdict="broken" if broken else "sound",
         what=f"{kind}: {name}" if name else f"{kind} with {len(weights.shapes)} tensors, of no family here",
         layout=kind,
-        notes=(f"saved with {', '.join(weights.entries)}",) * bool(weights.entries),
+        notes=(
+            *(f"saved with {', '.join(weights.entries)}",) * bool(weights.entries),
+            *unpublished(weights.shapes),
+        ),
         problems=(f"unpickling it would use {', '.join(weights.code)}",) * broken,
         fix="save its state_dict alone, or convert it to safetensors, where it was made" if broken else "",
         **described(weights),

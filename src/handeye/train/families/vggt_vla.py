@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "prompt_length": 77,
     # Blocks that begin at a hundredth suit weights that were learned before; from nothing they would hardly mix tokens.
     "aggregator": AggregatorConfig(
-        width=96, depth=3, heads=4, patch_size=14, embedding="conv", image_size=112, layer_scale=1.0
+        name="small", width=96, depth=3, heads=4, patch_size=14, embedding="conv", image_size=112, layer_scale=1.0
     ),
     "language": LanguageConfig(
         name="small", kind="qwen3", width=64, layers=2, heads=4, key_value_heads=2, head_width=16, mlp=128,
@@ -65,7 +65,7 @@ def begin(config: VggtConfig, specs: Specs, statistics: Statistics) -> Begin:
     elif config.vggt is not None and config.qwen is not None:
         halves = {**_geometry(config.vggt), **_language(config.qwen)}
         filled = fill(model, halves, fresh=NEW, config=config, what=f"{config.vggt} and {config.qwen}")
-        base = {"vggt": sha256_file(config.vggt), "qwen": str(config.qwen), "language": final.language.name}
+        base = {"vggt": sha256_file(config.vggt), "qwen": str(config.qwen)}
     else:
         model.to_empty(device="cpu")
         model.initialise(torch.Generator().manual_seed(config.seed))
@@ -80,7 +80,7 @@ def begin(config: VggtConfig, specs: Specs, statistics: Statistics) -> Begin:
         whole=lambda name: not name.startswith(("aggregator.", "vggt_backbone.vggt.", *quiet)),
         frozen=lambda name: name.startswith(quiet),
         blocks=[module for module in model.modules() if isinstance(module, Block)],
-        base=base,
+        base={**base, "language": final.language.name, "vision": final.aggregator.name} if base else {},
         filled=filled,
     )
 
@@ -148,7 +148,9 @@ def _geometry(path: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{path} is a folder.",
             why="--vggt is the file of VGGT's weights",
-            fix=f"give {path / inside[0]}" if inside else "hf download facebook/VGGT-1B, and give its model.safetensors",
+            fix=f"give {path / inside[0]}"
+            if inside
+            else "hf download facebook/VGGT-1B, and give its model.safetensors",
         )
     tensors = read_tensors([path]) if path.suffix == ".safetensors" else read_pt(path, mapped=True)
     found = {name: tensor for name, tensor in tensors.items() if name.startswith("aggregator.")}
