@@ -67,7 +67,7 @@ def torchrun(config: TrainConfig, name: str, *pairs: str, ranks: int = 2) -> Non
 def test_two_processes_are_as_good_as_one(
     fake_demos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sharing: str, changes: dict[str, Any]
 ) -> None:
-    """Also interrupted, and gone on with by other two."""
+    """Also interrupted, and gone on with by other two (DDP once, FSDP once)."""
     shrink(monkeypatch)
     kind, settings = KINDS[name]
     alone = made(kind, fake_demos, tmp_path / "alone", **settings, **changes)
@@ -81,6 +81,8 @@ def test_two_processes_are_as_good_as_one(
     for tensor in one:  # Adam divides by the gradient's size: what is nearly zero may go either way, by a step at most
         torch.testing.assert_close(two[tensor], one[tensor], rtol=1e-2, atol=2e-3)
 
+    if name in ("openvla", "l1"):
+        return
     # From the save in the middle again.
     before, state = losses(both.out), two
     for gone in ("final", "checkpoints/step-4"):
