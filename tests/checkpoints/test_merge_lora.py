@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from handeye.checkpoints import published
+from handeye.checkpoints.adapters import read_adapter
 from handeye.checkpoints.fixed import fixed_batch
 from handeye.checkpoints.load import load
 from handeye.checkpoints.manifest import Manifest
@@ -41,9 +42,9 @@ def adapter(tmp_path: Path, model: Model) -> Path:
     return write_adapter(tmp_path / "adapter", dict(model.state_dict()))
 
 
-def write_adapter(folder: Path, weights: dict[str, Tensor], *, up: float = 0.1, seed: int = 5) -> Path:
+def write_adapter(folder: Path, weights: dict[str, Tensor], *, up: float = 0.1, seed: int = 5, **told: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 1, "bias": "none"}
+    told = {"peft_type": "LORA", "r": 2, "lora_alpha": 1, "bias": "none", **told}
     (folder / "adapter_config.json").write_text(json.dumps(told))
     random = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -75,8 +76,6 @@ def test_merged_is_as_beside(tmp_path: Path, checkpoint: Path, adapter: Path, ca
             continue
         up, down = (parts[f"base_model.model.{module}.lora_{side}.weight"].flatten(1) for side in "BA")
         torch.testing.assert_close(tensor, before + 0.5 * (up @ down).view(before.shape), atol=1e-6, rtol=1e-5)
-    from handeye.checkpoints.adapters import read_adapter
-
     batch = fixed_batch(base.manifest)
     with beside(base.model, read_adapter(adapter)):
         apart = outputs(base.model, batch).answers
@@ -88,6 +87,22 @@ def test_merged_is_as_beside(tmp_path: Path, checkpoint: Path, adapter: Path, ca
     assert told["adapter"]["modules"] == len(MODULES)
     assert not torch.equal(outputs(base.model, batch).answers, after), "the hooks are gone"
     assert f"{len(MODULES)} of" in capsys.readouterr().out
+
+
+def test_each_module_by_its_own_scale(tmp_path: Path, checkpoint: Path, model: Model) -> None:
+    """As peft names them: whole names behind `^`, last parts without; the first that fits counts."""
+    alphas = {"^widen": 64, "^join": 4, r"0\.widen": 8, "layers.0.widen": 64}
+    adapter = write_adapter(tmp_path / "adapter", dict(model.state_dict()), alpha_pattern=alphas)
+    assert read_adapter(adapter).scale == dict(zip(MODULES, (2.0, 4.0, 0.5), strict=True))
+    merged = load(merge(adapter, checkpoint, tmp_path / "out")).model.state_dict()
+    parts = load_file(adapter / "adapter_model.safetensors")
+    for module, scale in read_adapter(adapter).scale.items():
+        before = model.state_dict()[f"{module}.weight"]
+        up, down = (parts[f"base_model.model.{module}.lora_{side}.weight"].flatten(1) for side in "BA")
+        torch.testing.assert_close(merged[f"{module}.weight"], before + scale * (up @ down).view(before.shape))
+    told = recorded(tmp_path / "out")
+    assert told["adapter"]["scales"] == [0.5, 2.0, 4.0]
+    assert told["largest_difference"]["answers"] < 1e-3 < told["effect"]["answers"]  # beside its base it is the same
 
 
 def test_a_second_merge_is_refused(tmp_path: Path, checkpoint: Path, adapter: Path, model: Model) -> None:

@@ -172,11 +172,11 @@ def test_adapter(folders: dict[str, Path], base: str, record_property) -> None:
             assert torch.equal(ours[name], tensor)
             continue
         down, up = adapter.down[module].flatten(1), adapter.up[module].flatten(1)
-        as_upstream = half[name] + (up @ down).view_as(tensor) * adapter.scale
+        as_upstream = half[name] + (up @ down).view_as(tensor) * adapter.scale[module]
         assert torch.equal(as_upstream, tensor)
         assert (ours[name].float() - tensor.float()).abs().max() <= 2**-7 * tensor.float().abs().max()
         equal, values = equal + int((ours[name] == tensor).sum()), values + tensor.numel()
-        back = exact[name] - adapters.change(adapter.down[module], adapter.up[module], adapter.scale)
+        back = exact[name] - adapters.change(adapter.down[module], adapter.up[module], adapter.scale[module])
         torch.testing.assert_close(back, weights[name], atol=1e-6, rtol=0)
     assert equal / values > 0.75
     record_property("OFT: merged weights", values)
@@ -291,9 +291,8 @@ def gradients(
     for module, down in adapter.down.items():
         pair = [side.float().requires_grad_() for side in (down, adapter.up[module])]
         whole = ours[f"{inside(module)}.weight"]
-        found = (
-            [None, None] if whole is None else torch.autograd.grad(adapters.change(*pair, adapter.scale), pair, whole)
-        )
+        changed = adapters.change(*pair, adapter.scale[module])
+        found = [None, None] if whole is None else torch.autograd.grad(changed, pair, whole)
         for side, grad in zip("AB", found, strict=True):
             grads[f"{prefix}{module}.lora_{side}.default.weight"] = grad
     return grads

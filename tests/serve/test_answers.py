@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_vqa import LENGTH, PICTURES, PIECES, form, model, write_checkpoint, write_questions
+from small_vqa import LENGTH, PICTURES, form, model, write_checkpoint, write_questions
 
 from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.npz import write_npz
 from handeye.cli import main
 from handeye.data.xvr.questions import Questions
-from handeye.data.xvr.small_vocabulary import write_small_vocabulary
 from handeye.errors import UserError
 from handeye.records import read_json, read_lines
 from handeye.serve.answers import Answerer, load_answerer
@@ -78,7 +77,8 @@ def test_a_checkpoint_that_says_how_it_is_asked_is_asked_so(root: Path, tmp_path
     ours = write_checkpoint(tmp_path / "final", root)
     again = {**ASKED, "tokenizer": root / "tokenizer.model", "heads": (2, 2)}
     assert load_answerer(ours, **again).form == form(root)
-    write_small_vocabulary(tmp_path / "other.model", ["some", "words"], pieces=PIECES)
+    unknown = b"\xc0\x0c\x00"  # a field that no reader knows: as many pieces, another file
+    (tmp_path / "other.model").write_bytes((root / "tokenizer.model").read_bytes() + unknown)
     for name, value, flag in (
         ("pictures", 1, "--pictures"),
         ("tokens", 5, "--length"),

@@ -38,9 +38,9 @@ def adapted(form: str = "l1", **changes: object) -> tuple[nn.Module, OftConfig, 
     return model, asked, names
 
 
-@pytest.mark.parametrize("form", FAMILIES)
-def test_merged_it_answers_as_before(form: str) -> None:
-    model, asked, _ = adapted(form)
+@pytest.mark.parametrize(("form", "own"), [*((form, {}) for form in FAMILIES), ("l1", {"language_model.": 5})])
+def test_merged_it_answers_as_before(form: str, own: dict[str, int]) -> None:
+    model, asked, _ = adapted(form, lora_rank_of=own)
     module, settings = FAMILIES[form]
     question = batch(module, **settings)
     plain = small(module, **settings)
@@ -79,8 +79,33 @@ def test_a_target_that_is_nowhere_is_an_error() -> None:
     assert some == ["projector.fc1", *(f"language_model.model.layers.{n}.self_attn.q_proj" for n in range(2))]
 
 
-def test_the_saved_adapter_is_read_like_any_other(tmp_path: Path) -> None:
-    model, asked, names = adapted()
+OWN_RANKS = {"language_model.": 6, "language_model.model.layers.1.": 2}
+
+
+def test_modules_with_a_rank_of_their_own() -> None:
+    """The longest beginning counts, and alpha / rank is the same for all."""
+    from peft.tuners.lora import LoraLayer
+
+    model, asked, names = adapted(lora_rank_of=OWN_RANKS)
+    found = {
+        name.partition(".lora_A")[0]: len(tensor) for name, tensor in model.state_dict().items() if ".lora_A." in name
+    }
+    assert found == lora.ranks(names, asked) and set(found.values()) == {2, 3, 6}
+    assert found["language_model.model.layers.1.self_attn.q_proj"] == 2
+    assert found["language_model.model.layers.0.self_attn.q_proj"] == 6
+    scales = {module.scaling["default"] for module in model.modules() if isinstance(module, LoraLayer)}
+    assert scales == {lora.alpha(asked) / asked.lora_rank}
+    with pytest.raises(UserError, match=r"--lora-rank-of expert\. is the beginning of no module"):
+        lora.ranks(names, replace(asked, lora_rank_of={"expert.": 6}))
+    with pytest.raises(UserError, match="--lora-rank-of says what happens beside them"):
+        config(lora_rank=0, lora_rank_of=OWN_RANKS)
+    with pytest.raises(UserError, match="makes no sense"):
+        config(lora_rank_of={"language_model.": 0})
+
+
+@pytest.mark.parametrize("own", [{}, OWN_RANKS], ids=["one rank", "own ranks"])
+def test_the_saved_adapter_is_read_like_any_other(own: dict[str, int], tmp_path: Path) -> None:
+    model, asked, names = adapted(lora_rank_of=own)
     lora.save(tmp_path / "adapter", model.state_dict(), names, asked)
     base, _ = lora.split(model.state_dict())
     ours = lora.merge(model.state_dict(), asked)

@@ -80,7 +80,7 @@ def run(config: MergeLoraConfig, base_folder: Path, options: Mapping[str, str]) 
             fix="give the adapter that training saved, not a fresh one",
         )
     told = {
-        "adapter": {"sha256": digest, "scale": adapter.scale, "modules": len(adapter.down)},
+        "adapter": {"sha256": digest, "scales": sorted({*adapter.scale.values()}), "modules": len(adapter.down)},
         "base": {"manifest": sha256_json(base.manifest.to_json()), "family": base.manifest.family},
         "examples": EXAMPLES,
         "largest_difference": rounding,
@@ -229,7 +229,8 @@ def beside(model: nn.Module, adapter: Adapter) -> Iterator[None]:
     hooks = []
     try:
         for name, down in adapter.down.items():
-            hooks.append(model.get_submodule(name).register_forward_hook(_added(down, adapter.up[name], adapter.scale)))
+            added = _added(down, adapter.up[name], adapter.scale[name])
+            hooks.append(model.get_submodule(name).register_forward_hook(added))
         yield
     finally:
         for hook in hooks:

@@ -80,12 +80,13 @@ def load_answerer(
     told: list[tuple[str, Any, Any]] = [("start-heads", heads, (config.language.heads, config.vision.heads))]
     if form is not None:
         told += [("length", tokens, form.length), ("pictures", pictures, form.pictures)]
-        told += [("prefix", prefix, form.prefix), ("tokenizer", tokenizer and vocabulary, form.vocabulary)]
-    if differing := [(flag, has) for flag, given, has in told if given not in (None, has)]:
+        told += [("prefix", prefix, form.prefix)]
+        told += [("tokenizer", tokenizer and vocabulary.sha256, form.vocabulary.sha256)]
+    if differing := [one for one in told if one[1] not in (None, one[2])]:
         raise UserError(
             f"{path} is not asked so.",
-            why="; ".join(f"--{flag} is another one, it has {has!r}" for flag, has in differing),
-            fix=f"leave {' and '.join(f'--{flag}' for flag, _ in differing)} out: the checkpoint says it",
+            why="; ".join(f"--{flag} is {given!r}, and the checkpoint's {has!r}" for flag, given, has in differing),
+            fix=f"leave {' and '.join(f'--{flag}' for flag, *_ in differing)} out",
         )
     form = form or Form(
         vocabulary=vocabulary,

@@ -41,18 +41,43 @@ def chosen(model: nn.Module, targets: Sequence[str], config: TrainConfig) -> lis
     return [name for name in possible if name in found]
 
 
+def ranks(targets: Sequence[str], config: TrainConfig) -> dict[str, int]:
+    """Of each adapter, by its module."""
+    found = {}
+    for target in targets:
+        own = [beginning for beginning in config.lora_rank_of if target.startswith(beginning)]
+        found[target] = config.lora_rank_of[max(own, key=len)] if own else config.lora_rank
+    for beginning in config.lora_rank_of:
+        if not any(target.startswith(beginning) for target in targets):
+            raise UserError(
+                f"--lora-rank-of {beginning} is the beginning of no module that gets an adapter.",
+                why="a rank that counts nowhere would be missed by nobody",
+                fix="use one of " + ", ".join(sorted({target.split(".")[0] + "." for target in targets})),
+            )
+    return found
+
+
+def _patterns(targets: Sequence[str], config: TrainConfig) -> tuple[dict[str, int], dict[str, float]]:
+    """Ranks and alphas that are not those of all, by peft's names."""
+    own = {f"^{target}": rank for target, rank in ranks(targets, config).items() if rank != config.lora_rank}
+    return own, {name: rank * alpha(config) / config.lora_rank for name, rank in own.items()}
+
+
 def add(model: nn.Module, targets: Sequence[str], config: TrainConfig) -> None:
     """A is drawn from the run's seed (normal, deviation 1 / rank), B is zero: nothing changes yet. Adapters are in
     single precision beside weights of any type: in bfloat16 small updates round away."""
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
+    own_ranks, own_alphas = _patterns(targets, config)
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=alpha(config),
         lora_dropout=config.lora_dropout,
         target_modules=list(targets),
         init_lora_weights="gaussian",
+        rank_pattern=own_ranks,
+        alpha_pattern=own_alphas,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -85,6 +110,7 @@ def merge(tensors: Mapping[str, Tensor], config: TrainConfig) -> dict[str, Tenso
 def save(folder: Path, tensors: Mapping[str, Tensor], targets: Sequence[str], config: TrainConfig) -> None:
     """The adapter alone, in the folder layout of peft."""
     _, adapter = split(tensors)
+    own_ranks, own_alphas = _patterns(targets, config)
     with whole_folder(folder) as part:
         write_tensors(
             part / WEIGHTS, {f"{PREFIX}{name.replace(f'.{NAME}.', '.')}": tensor for name, tensor in adapter.items()}
@@ -95,6 +121,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], targets: Sequence[str], co
                 "peft_type": "LORA",
                 "r": config.lora_rank,
                 "lora_alpha": alpha(config),
+                "rank_pattern": own_ranks,
+                "alpha_pattern": own_alphas,
                 "lora_dropout": config.lora_dropout,
                 "target_modules": list(targets),
                 "bias": "none",

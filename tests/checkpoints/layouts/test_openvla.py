@@ -271,7 +271,7 @@ def test_an_adapter_on_its_base(write: Write) -> None:
         published.load(folder)
     checkpoint = published.load(folder, {"base": str(base)})
     adapter = read_adapter(folder / "lora_adapter")
-    assert adapter.scale == 0.5 and set(adapter.down) == set(MODULES)
+    assert adapter.scale == dict.fromkeys(MODULES, 0.5) and set(adapter.down) == set(MODULES)
     for name, tensor in checkpoint.model.state_dict().items():
         module = name.removesuffix(".weight")
         if module not in MODULES:
@@ -288,10 +288,13 @@ def test_an_adapter_on_its_base(write: Write) -> None:
     ("changes", "said"),
     [
         ({"use_dora": True}, "use_dora = True"),
-        ({"rank_pattern": {"q_proj": 8}}, "rank_pattern"),
+        ({"rank_pattern": {"fc": 8}}, "gives fc rank 8, and its A has 4"),
+        ({"r": 8}, "gives fc rank 8, and its A has 4"),
+        ({"alpha_pattern": {"f.*|x": 8}}, "alpha_pattern has 'f.*|x'"),
+        ({"alpha_pattern": {"fc": "8"}}, "lora_alpha is '8'"),
         ({"bias": "all"}, "bias = 'all'"),
         ({"peft_type": "IA3"}, "none of a LoRA"),
-        ({"r": 0}, "rank is 0"),
+        ({"r": 0}, "r is 0"),
     ],
 )
 def test_other_adapters_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
