@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,25 @@ def test_a_full_disk_and_an_interrupt_are_not_bugs(monkeypatch: pytest.MonkeyPat
         with pytest.raises(SystemExit) as stop:
             main(["report", "x"])
         assert stop.value.code == code
+
+
+@pytest.mark.parametrize("words", [["convert", "--help"], ["--help"]])
+def test_output_that_nobody_reads_ends_quietly(words: list[str]) -> None:
+    """As under `| head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "handeye.cli", *words],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.stderr == "" and done.returncode != 0
+
+
+def test_another_broken_pipe_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, arguments: list[str]) -> int:
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr(cli, "_call", fail)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["report", "x"])

@@ -259,3 +259,12 @@ def test_evaluations_that_really_ran(evaluate, reacher, capsys) -> None:
     _, found = compared(capsys, a, again)
     floor = found["comparisons"][0]["same_policy"]
     assert (floor["discordant"], floor["identical"], floor["pairs"]) == (0, 24, 24), "bit-equal actions"
+
+
+def test_a_partial_start_is_said_beside_the_rates(folder, capsys) -> None:
+    a, b = folder("a", A), folder("b", BETTER)
+    written = json.loads((b / plan.PLAN).read_text())
+    written["identity"]["policy"]["partial"] = "It began with part."
+    (b / plan.PLAN).write_text(json.dumps(written))
+    assert f"{b}: It began with part." in told(capsys, a, b)
+    assert [run["partial"] for run in compared(capsys, a, b)[1]["runs"]] == [None, "It began with part."]

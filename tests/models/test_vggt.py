@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 from small_vggt import VGGT
 
-from handeye.models.vggt import Aggregator, grid_positions, rotation, turned
+from handeye.conventions.plain import from_plain, to_plain
+from handeye.errors import UserError
+from handeye.models.vggt import VGGT_1B, Aggregator, AggregatorConfig, grid_positions, rotation, turned
 
 
 def aggregator() -> Aggregator:
@@ -62,3 +67,18 @@ def test_rotation_depends_on_distance_alone() -> None:
     assert abs(product([1, 2], [4, 3]) - product([11, 7], [14, 8])) < 1e-4
     assert abs(product([1, 2], [4, 3]) - product([1, 2], [3, 4])) > 1e-3
     assert grid_positions(2, 3).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+
+
+def test_a_published_name_has_the_published_sizes() -> None:
+    assert AggregatorConfig().name == AggregatorConfig(embedding="none").name == "VGGT-1B"
+    for change in ({"depth": 23}, {"vision_depth": 23}, {"heads": 8}, {"embedding": "conv"}):
+        with pytest.raises(UserError, match="is not VGGT-1B"):
+            replace(VGGT_1B, **change)
+        assert AggregatorConfig(**change).name == "of no published size"  # type: ignore[arg-type]
+    assert replace(VGGT, name="small").name == "small"
+
+
+def test_a_configuration_says_sizes_and_these_the_name() -> None:
+    """So those that were saved before there were names are read."""
+    plain = to_plain(VGGT_1B)
+    assert "name" not in plain and from_plain(AggregatorConfig, plain, what="it").name == "VGGT-1B"

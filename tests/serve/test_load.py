@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from handeye.checkpoints.partial import compare
 from handeye.errors import UserError
+from handeye.evaluate.config import EvaluateConfig
+from handeye.evaluate.plan import make
 from handeye.policy.websocket import Patience, Remote
 from handeye.serve.config import ServeConfig
 from handeye.serve.load import load
-from handeye.serve.run import identity
+from handeye.serve.run import identity, serve_policy
 from handeye.serve.server import describe
 from handeye.types import Policy
 
@@ -67,3 +71,24 @@ def test_it_says_which_checkpoint_it_is(checkpoint: Path, serving: Any) -> None:
     said = describe(local, ServeConfig(policy="x"), about)
     with Remote(serving(local, metadata=said).address, patience=Patience(connect=10.0)) as remote:
         assert remote.identity == local.identity
+
+
+def test_a_partial_start_is_said_by_the_server_and_reaches_the_clients_plan(
+    checkpoint: Path, serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = load(str(checkpoint), device="cpu")
+    record = compare({"head.weight": (2, 2)}, {"head.weight": (3, 2)}, what="runs/other/final")
+    told = {**local.manifest.provenance, "partial": [record]}
+    local.manifest = replace(local.manifest, provenance=told)
+
+    async def stopped(*_: object) -> None:
+        """At once."""
+
+    monkeypatch.setattr("handeye.serve.run._until_stopped", stopped)
+    serve_policy(ServeConfig(policy=str(checkpoint)), local)
+    assert "came from runs/other/final" in capsys.readouterr().err
+    said = describe(local, ServeConfig(policy="x"), identity(str(checkpoint), local))
+    with Remote(serving(local, metadata=said).address, patience=Patience(connect=10.0)) as remote:
+        config = EvaluateConfig(policy="ws://x", suite="fake", tasks=(0,), episodes=1, out=tmp_path / "out")
+        planned = make(config, remote).identity()["policy"]
+    assert "came from runs/other/final" in planned["partial"]

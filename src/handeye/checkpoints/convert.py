@@ -14,10 +14,11 @@ from handeye.checkpoints.layouts import openpi_names as names
 from handeye.checkpoints.layouts.openpi_write import write_assets
 from handeye.checkpoints.npz import write_npz
 from handeye.checkpoints.orbax import ITEM, write_orbax
+from handeye.checkpoints.partial import mark
 from handeye.checkpoints.published import load
 from handeye.checkpoints.reading_half import read_half
 from handeye.checkpoints.save import save, whole_folder
-from handeye.console import say
+from handeye.console import say, warn
 from handeye.errors import UserError
 from handeye.models import pi05
 
@@ -32,6 +33,8 @@ def convert(config: ConvertConfig, folder: Path, options: Mapping[str, str]) -> 
     if openpi.recognises(folder):
         options = {"precision": "fp32", **options}  # what acting computes in is no reason to store less
     checkpoint = load(folder, options)
+    if config.to != "handeye" and (begun := mark(checkpoint.manifest.provenance.get("partial", []))):
+        warn(f"{begun} {config.to} has no place for that: {config.out} will not say so.")
     state = {name: tensor.detach() for name, tensor in checkpoint.model.state_dict().items()}
     if config.to == "handeye":
         save(config.out, checkpoint.manifest, state)

@@ -112,6 +112,9 @@ def _tell_runs(found: list[Run]) -> None:
         rate = rate_of(list(run.results.values()))
         rows.append([run.place, policy_of(run), f"{rate.successes}/{rate.episodes}", rate, len(run.errors) or ""])
     table("", ["", "policy", "succeeded", "rate [95 %]", "errors"], rows)
+    for run in found:
+        if begun := run.identity["policy"].get("partial"):
+            say(f"{run.place}: {begun}")
 
 
 def _tell_differences(one: Run, other: Run, differences: Differences) -> None:
@@ -239,6 +242,7 @@ def _json(
             {
                 "folder": run.place,
                 "policy": policy_of(run),
+                "partial": run.identity["policy"].get("partial"),
                 "planned": len(run.planned),
                 "errors": len(run.errors),
                 "rate": asdict(rate),

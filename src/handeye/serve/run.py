@@ -35,6 +35,8 @@ def serve_policy(config: ServeConfig, policy: Served) -> None:
     about = identity(config.policy, policy)
     server = Server(policy, config, describe(policy, config, about), log=_log)
     _caution(config)
+    if about.get("partial"):
+        warn(about["partial"])
     asyncio.run(_until_stopped(server, config, policy))
 
 

@@ -142,6 +142,7 @@ def test_atlas_vlas(tmp_path: Path) -> None:
     found = look(path, {"language": "qwen3"})
     assert (found.verdict, found.family, found.layout) == ("sound", "vggt_vla", "vggt_vla")
     assert any("a Qwen3 of no published size" in each and "norms" in each for each in found.backbones)
+    assert sum("aggregator" in note and "a VGGT of no published size" in note for note in found.notes) == 2
     found = look(tmp_path)
     assert found.verdict == "broken" and "does not hold the language model that it names" in found.problems[0]
 
