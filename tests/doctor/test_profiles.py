@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import handeye.compute
-from handeye.compute.advice import count, stacks
+from handeye.compute.advice import GPUS, count, stacks
 from handeye.doctor.config import DoctorConfig
 from handeye.doctor.machines import MACHINES
 from handeye.doctor.probes import fits
@@ -98,5 +98,32 @@ def test_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "Tesla T4" in out and "NVIDIA T4 data sheet" in out and "estimates, not measurements" in out
     assert "304 tokens x 32 blocks of 4096" in out and "--quantize nf4" in out
+    assert "acts in float16" in out and "training has no float16 here" in out
     assert run(DoctorConfig(profile="colab-t4", json=True)) == 0
     assert set(json.loads(capsys.readouterr().out)) == set(USES)
+
+
+def test_a_line_is_the_run_that_the_figures_are_of() -> None:
+    for machine in MACHINES:
+        for family in USES:
+            found = advise(machine, family)
+            if not found.train:
+                continue
+            again = PRESETS[USES[family].presets[found.train]].make().checkpointing
+            line = next(line for line in found.lines if line.startswith("handeye train"))
+            asked = "--no-checkpointing" not in line and (again or "--checkpointing" in line)
+            assert asked == found.checkpointing, line
+
+
+def test_every_class_of_gpu_has_a_profile() -> None:
+    for card in GPUS.values():
+        assert any(abs(machine.gib - card.gib) <= 3 for machine in MACHINES.values()), card.name
+
+
+def test_a_profile_checks_nothing_and_takes_nothing_to_check() -> None:
+    for flags in ({"data": (Path("/nonexist"),)}, {"topics": ("gpu",)}, {"offline": True}, {"port": 9}):
+        with pytest.raises(UserError, match=f"goes without --{next(iter(flags))}"):
+            DoctorConfig(profile="a100", **flags)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="would not be looked at"):
+        DoctorConfig(topics=("gpu",), data=(Path("/nonexist"),))
+    DoctorConfig(topics=("gpu", "given"), data=(Path("/nonexist"),))

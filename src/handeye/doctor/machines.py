@@ -40,6 +40,11 @@ MACHINES: Mapping[str, Machine] = {
         bfloat16=True, cores=8, memory=64.0,
         source="NVIDIA A100 data sheet; cores and memory assumed",
     ),
+    "rtx4090": Machine(
+        about="RTX 4090 24 GB", gib=24.0, tflops=165.0, single=82.6, bandwidth=1008.0,
+        bfloat16=True, cores=8, memory=32.0,
+        source="NVIDIA Ada architecture paper, RTX 4090; cores and memory assumed",
+    ),
     "vast-l40s": Machine(
         about="L40S 48 GB, rented", gib=45.0, tflops=362.0, single=91.6, bandwidth=864.0,
         bfloat16=True, cores=16, memory=64.0,

@@ -21,6 +21,7 @@ from handeye.errors import UserError
 
 if TYPE_CHECKING:
     from handeye.compute.advice import Plan, Stack
+    from handeye.train.config import TrainConfig
 
 USE, READ, TRAIN = 0.4, 0.7, 0.35
 """Shares of a GPU's best that large transformers reach: multiplying for one answer, reading weights, training. Assumed;
@@ -145,7 +146,7 @@ def advise(name: str, family: str) -> Advice:
     answer = _answer(machine, use, blocks, act) if act is not None else math.inf
     if answer > PATIENCE:
         act = None
-    batch = _batch(use.presets[plan.way]) if plan is not None else 0
+    batch = _preset(use.presets[plan.way]).batch if plan is not None else 0
     micro = min(plan.batch, batch) if plan is not None else 0
     questions = STEPS / use.replan
     simulator = EPISODES * (STEPS * PHYSICS + questions * DRAW) / machine.cores
@@ -181,10 +182,10 @@ def _training(machine: Machine, use: Use, plans: tuple[Plan, ...]) -> Plan | Non
     return known[0] if known else None
 
 
-def _batch(preset: str) -> int:
+def _preset(name: str) -> TrainConfig:
     from handeye.train.presets import PRESETS
 
-    return PRESETS[preset].make().batch
+    return PRESETS[name].make()
 
 
 # ---- times -----------------------------------------------------------------------------------------------------------
@@ -234,8 +235,10 @@ def _epoch(machine: Machine, family: str, blocks: tuple[Stack, ...], plan: Plan 
 def _lines(machine: Machine, family: str, act: Plan | None, plan: Plan | None, accumulate: int) -> tuple[str, ...]:
     use, lines = USES[family], []
     if plan is not None:
+        preset = _preset(use.presets[plan.way])
         how = "" if family == "tiny" else f" --precision bf16 --accumulate {accumulate}"
-        how += " --checkpointing" if plan.checkpointing else ""
+        if plan.checkpointing != preset.checkpointing:
+            how += " --checkpointing" if plan.checkpointing else " --no-checkpointing"
         how += " --quantize nf4" if plan.way == "qlora" else ""
         how += f" --loader-workers {min(8, machine.cores - 1)}" if machine.cores > 2 and family != "tiny" else ""
         lines.append(f"handeye train {use.presets[plan.way]}{how}")
@@ -268,8 +271,10 @@ def show(name: str) -> None:
     machine = MACHINES[name]
     say(f"{name}: {machine.about}")
     if machine.gib:
-        half = "bfloat16" if machine.bfloat16 else "no bfloat16: float16"
+        half = "bfloat16" if machine.bfloat16 else "no bfloat16: acts in float16"
         say(f"  {machine.gib:g} GiB, {machine.tflops:g} TFLOPS, {machine.bandwidth:g} GB/s, {half}")
+    if machine.gib and not machine.bfloat16:
+        say("  training has no float16 here: it is bf16, emulated in single precision")
     say(f"  {machine.cores} cores, {machine.memory:g} GB ({machine.source})")
     for family in USES:
         _show(advise(name, family))
