@@ -112,7 +112,7 @@ VERBS = {
     ),
     "train": Verb(
         about="fine-tune or train a policy from a preset; goes on where it was killed",
-        config="handeye.train.presets:choice",
+        config="handeye.train.choice:choice",
         run="handeye.cli:_train",
     ),
     "evaluate": Verb(

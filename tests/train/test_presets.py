@@ -8,10 +8,11 @@ import pytest
 import tyro
 
 from handeye.conventions import libero
+from handeye.train.choice import choice
 from handeye.train.families.config import PretrainedConfig, TinyConfig
 from handeye.train.families.tiny import make_model
 from handeye.train.folder import to_json
-from handeye.train.presets import PRESETS, choice
+from handeye.train.presets import PRESETS
 
 
 def test_each_has_a_folder_of_its_own_and_says_what_it_is() -> None:

@@ -18,11 +18,12 @@ from handeye.data.statistics import VectorStatistics
 from handeye.errors import UserError
 from handeye.models.vggt_vla import Config, Model
 from handeye.records import write_json
+from handeye.train.choice import choice
 from handeye.train.families import vggt_vla
 from handeye.train.families.begin import Begin, begin
 from handeye.train.families.config import VggtConfig
 from handeye.train.optimizer import adamw
-from handeye.train.presets import VGGT_FACTORS, VGGT_LANGUAGE, choice
+from handeye.train.presets import VGGT_FACTORS, VGGT_LANGUAGE
 from handeye.train.run import prepare, run
 
 PRESET = "vggt_vla_libero_spatial"
