@@ -45,6 +45,11 @@ class Candidate:
     policy: Policy | None = None
     """The same one with another pipeline."""
 
+    named: bool = False
+    """Its fix is one value of one option."""
+
+
+NOTHING: Mapping[str, Normalizer] = {}
 
 WAYS_UP = ("top and bottom swapped", "left and right swapped", "turned by 180 degrees")
 """What happens to one camera alone."""
@@ -99,9 +104,11 @@ def zoom(pixels: np.ndarray, area: float) -> np.ndarray:
     return image.resize(inner, height=height, width=width, method="bilinear")
 
 
-def state(specs: Specs, used: Normalizer | None, own: Normalizer | None) -> Iterator[Candidate]:
+def state(
+    specs: Specs, used: Normalizer | None, own: Normalizer | None, published: Mapping[str, Normalizer] = NOTHING
+) -> Iterator[Candidate]:
     """Ways to write the orientation; statistics. `used`: what the policy normalises the state with, `own`: what these
-    demonstrations say."""
+    demonstrations say, `published`: what the checkpoint's folder has, by how it is chosen."""
     if specs.proprio.width == proprio.WIDTH and specs.proprio.rotation is Rotation.AXIS_ANGLE_ROBOSUITE:
         for name, change in (
             ("orientation as the shorter rotation (angle up to 180 degrees)", _canonical),
@@ -109,18 +116,23 @@ def state(specs: Specs, used: Normalizer | None, own: Normalizer | None) -> Iter
             ("orientation as the imaginary part of a quaternion", _imaginary),
         ):
             yield Candidate(name=name, cause="state", fix=STATE, ask=_feeling(proprio.ORIENTATION, change))
-    if used is not None and own is not None and used.width == own.width:
-
-        def renormalised(seen: Observation) -> Observation:
-            known = own.forward(seen.proprio.astype(np.float64))
-            return replace(seen, proprio=used.inverse(known).astype(np.float32))
-
+    if used is None:
+        return
+    if own is not None and used.width == own.width:
         yield Candidate(
             name="normalised with the statistics of these demonstrations",
             cause="state statistics",
             fix="the policy carries another data set's statistics of the state: choose the right key "
             "(DIR#statistics=NAME), or train again on these demonstrations",
-            ask=renormalised,
+            ask=_renormalised(used, own),
+        )
+    for key, other in published.items():
+        yield Candidate(
+            name=f"normalised with the statistics of {key}",
+            cause="state statistics",
+            fix=f"the policy carries another data set's statistics of the state: name it as DIR#{key}",
+            ask=_renormalised(used, other),
+            named=True,
         )
 
 
@@ -153,7 +165,9 @@ def gripper(specs: Specs) -> Iterator[Candidate]:
         yield Candidate(name=name, cause="gripper", fix=GRIPPER, read=_with(place, change), axis=place)
 
 
-def actions(specs: Specs, used: Normalizer | None, own: Normalizer | None) -> Iterator[Candidate]:
+def actions(
+    specs: Specs, used: Normalizer | None, own: Normalizer | None, published: Mapping[str, Normalizer] = NOTHING
+) -> Iterator[Candidate]:
     """Axes, what steps are relative to, statistics, and when."""
     arm = [axis for axis in range(specs.action.width) if axis != specs.action.gripper_index]
     names = ("x", "y", "z")
@@ -177,7 +191,15 @@ def actions(specs: Specs, used: Normalizer | None, own: Normalizer | None) -> It
             cause="action statistics",
             fix="the policy carries another data set's statistics: choose the right key (DIR#statistics=NAME), or put "
             "these demonstrations' into its `decode` list",
-            read=lambda answers, _: own.inverse(used.forward(answers)),
+            read=_redecoded(used, own),
+        )
+    for key, other in published.items() if used is not None else ():
+        yield Candidate(
+            name=f"decoded with the statistics of {key}",
+            cause="action statistics",
+            fix=f"the policy carries another data set's statistics: name it as DIR#{key}",
+            read=_redecoded(used, other),
+            named=True,
         )
     for offset in (-4, -2, -1, 1, 2, 4):
         when = f"{abs(offset)} step{'s' if abs(offset) > 1 else ''} {'later' if offset > 0 else 'earlier'}"
@@ -216,6 +238,18 @@ def _feeling(part: slice, change: Callable[[np.ndarray], np.ndarray]) -> Ask:
         return replace(seen, proprio=felt)
 
     return ask
+
+
+def _renormalised(used: Normalizer, other: Normalizer) -> Ask:
+    def ask(seen: Observation) -> Observation:
+        known = other.forward(seen.proprio.astype(np.float64))
+        return replace(seen, proprio=used.inverse(known).astype(np.float32))
+
+    return ask
+
+
+def _redecoded(used: Normalizer, other: Normalizer) -> Read:
+    return lambda answers, _: other.inverse(used.forward(answers))
 
 
 def _told(change: Callable[[str], str]) -> Ask:

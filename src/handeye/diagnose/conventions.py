@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,10 @@ class Known:
 
     used_actions: Normalizer | None = None
     own_actions: Normalizer | None = None
+    published_state: Mapping[str, Normalizer] = field(default_factory=dict)
+    """The same kind, of each data set whose statistics lie in the checkpoint's folder, by how it is chosen."""
+
+    published_actions: Mapping[str, Normalizer] = field(default_factory=dict)
     language: Mapping[str, str] | None = None
     """The suite's sentence for a demonstration's, where they differ."""
 
@@ -91,7 +95,8 @@ class Searched:
     def causes(self, *, suffix: str = "") -> list[Cause]:
         """The best of each kind."""
         found: dict[str, Tried] = {}
-        for each in sorted(self.tried, key=lambda each: each.error):
+        # What has a name comes first: a data set's statistics are not fitted to these demonstrations.
+        for each in sorted(self.tried, key=lambda each: (round(each.error, 2), not each.candidate.named, each.error)):
             if each.better:
                 found.setdefault(each.candidate.cause, each)
         return [self._cause(each, suffix) for each in found.values()]
@@ -144,10 +149,10 @@ def search(policy: Policy, asked: Asked, scale: Scale, known: Known, given: np.n
 
 def _all(known: Known) -> Iterable[Candidate]:
     yield from candidates.pictures(known.specs.image.cameras)
-    yield from candidates.state(known.specs, known.used_state, known.own_state)
+    yield from candidates.state(known.specs, known.used_state, known.own_state, known.published_state)
     yield from candidates.sentences(known.language or {})
     yield from candidates.gripper(known.specs)
-    yield from candidates.actions(known.specs, known.used_actions, known.own_actions)
+    yield from candidates.actions(known.specs, known.used_actions, known.own_actions, known.published_actions)
 
 
 def _judged(candidate: Candidate, plain: np.ndarray, errors: np.ndarray, *, fitted: bool = False) -> Tried:

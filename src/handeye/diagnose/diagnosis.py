@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ import numpy as np
 from handeye.conventions.normalize import Normalizer
 from handeye.conventions.spec import Specs
 from handeye.data.source import EpisodeRef, Source
+from handeye.data.statistics import Statistics
 from handeye.data.statistics import measure as measure_statistics
 from handeye.diagnose import conventions, declared, live, questions, ranges, sensitivity, steadiness
 from handeye.diagnose.cause import Cause, ordered
@@ -21,6 +22,7 @@ from handeye.diagnose.questions import Asked
 from handeye.diagnose.ranges import Range
 from handeye.diagnose.sensitivity import Sensitivity
 from handeye.diagnose.steadiness import Steadiness
+from handeye.errors import UserError
 from handeye.types import Observation, Policy
 
 CONSTANT = 0.95
@@ -86,9 +88,16 @@ def _searched(found: Searched | None) -> dict[str, Any]:
 
 
 def diagnose(
-    policy: Declared, source: Source, *, count: int = 64, stage: Stage | None = None, sentences: Sequence[str] = ()
+    policy: Declared,
+    source: Source,
+    *,
+    count: int = 64,
+    stage: Stage | None = None,
+    sentences: Sequence[str] = (),
+    published: Mapping[str, Statistics] | None = None,
 ) -> Diagnosis:
-    """`stage`: where to look at it live. `sentences`: the suite's."""
+    """`stage`: where to look at it live. `sentences`: the suite's. `published`: the statistics that its checkpoint's
+    folder has, by how they are chosen."""
     cameras = policy.specs.image.cameras
     pipeline = declared.pipeline_of(policy)
     said, language = declared.sentences(source.episodes, sentences)
@@ -107,7 +116,7 @@ def diagnose(
         )  # fmt: skip
 
     vectors = [_vectors(source, ref) for ref in source.episodes]
-    known = _known(policy, pipeline, vectors, language)
+    known = _known(policy, pipeline, vectors, language, published or {})
     steady = steadiness.measure(policy, asked)
     recorded = conventions.search(policy, asked, scale, known, base)
     used = sensitivity.measure(policy, asked, scale, base, elsewhere=list(sentences))
@@ -156,15 +165,28 @@ def _through(asked: Asked, cameras: Sequence[str]) -> Asked:
     )
 
 
-def _known(policy: Declared, pipeline: Any, vectors: list[tuple[np.ndarray, np.ndarray]], language: Any) -> Known:
+def _known(
+    policy: Declared,
+    pipeline: Any,
+    vectors: list[tuple[np.ndarray, np.ndarray]],
+    language: Any,
+    published: Mapping[str, Statistics],
+) -> Known:
     state, action = declared.normalizers(pipeline)
     own = measure_statistics(vectors)
 
     def like(used: Normalizer | None, statistics: Any) -> Normalizer | None:
         if used is None or used.width != statistics.width:
             return None
-        made: Normalizer = statistics.normalizer(used.kind, mask=used.mask)
+        try:
+            made: Normalizer = statistics.normalizer(used.kind, mask=used.mask)
+        except UserError:  # it has no such rows: nobody could have decoded with it
+            return None
         return made
+
+    def each(used: Normalizer | None, part: str) -> dict[str, Normalizer]:
+        found = {key: like(used, getattr(statistics, part)) for key, statistics in published.items()}
+        return {key: made for key, made in found.items() if made is not None}
 
     return Known(
         specs=policy.specs,
@@ -172,6 +194,8 @@ def _known(policy: Declared, pipeline: Any, vectors: list[tuple[np.ndarray, np.n
         own_state=like(state, own.proprio),
         used_actions=action,
         own_actions=like(action, own.action),
+        published_state=each(state, "proprio"),
+        published_actions=each(action, "action"),
         language=language,
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from handeye.console import say, table
+from handeye.console import say, table, warn
 from handeye.data.source import Source, open_source
-from handeye.diagnose import declared, pictures
+from handeye.diagnose import declared, pictures, published
 from handeye.diagnose.config import DiagnoseConfig
 from handeye.diagnose.diagnosis import Declared, Diagnosis, diagnose
 from handeye.diagnose.live import Stage
@@ -29,14 +29,19 @@ def run(config: DiagnoseConfig, policy: Declared | None) -> int:
         raise UserError(
             "The expert needs no diagnosis.", why="it sees the simulator's state", fix="name a checkpoint's folder"
         )
+    begun = str(getattr(policy, "identity", {}).get("partial", ""))
+    if begun and not config.json:
+        warn(begun)
     source = open_source(config.dataset)
     sentences = [] if config.suite is None else [task.language for task in suites.tasks(config.suite)]
     stage = None if config.suite is None else _stage(config, policy, source)
-    found = diagnose(policy, source, count=config.questions, stage=stage, sentences=sentences)
+    keys = published.statistics(config.policy)
+    found = diagnose(policy, source, count=config.questions, stage=stage, sentences=sentences, published=keys)
     rows = [("demonstrations", found.asked.observations), ("simulator", found.shown)]
     shown = [(title, seen) for title, seen in rows if seen]
     pictures.write(config.out / SHEET, shown, policy.specs.image.cameras, declared.pipeline_of(policy))
-    result = {"policy": config.policy, "dataset": str(config.dataset), "suite": config.suite, **found.to_json()}
+    about = {"policy": config.policy, "dataset": str(config.dataset), "suite": config.suite}
+    result = {**about, **({"partial": begun} if begun else {}), **found.to_json()}
     write_json(config.out / RESULT, result)
     if config.json:
         say(json.dumps(result, indent=2))
