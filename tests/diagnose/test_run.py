@@ -64,3 +64,11 @@ def test_mistakes(taught: Taught, tmp_path: Path) -> None:
         run(config(taught, tmp_path), None)
     with pytest.raises(UserError, match="does not exist"):
         run(config(taught, tmp_path, dataset=tmp_path / "none"), SCRIPTED["zero"]())
+
+
+def test_a_partial_start_is_said(taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = type(SCRIPTED["zero"]())
+    policy = type("Marked", (kind,), {"identity": {"partial": "It began with part."}})()
+    run(config(taught, tmp_path, policy="zero"), policy)
+    assert "It began with part." in capsys.readouterr().err
+    assert json.loads((tmp_path / "diagnosis.json").read_text())["partial"] == "It began with part."
