@@ -193,14 +193,15 @@ def actions(
             "these demonstrations' into its `decode` list",
             read=_redecoded(used, own),
         )
-    for key, other in published.items() if used is not None else ():
-        yield Candidate(
-            name=f"decoded with the statistics of {key}",
-            cause="action statistics",
-            fix=f"the policy carries another data set's statistics: name it as DIR#{key}",
-            read=_redecoded(used, other),
-            named=True,
-        )
+    for key, normalizer in published.items():
+        if used is not None:
+            yield Candidate(
+                name=f"decoded with the statistics of {key}",
+                cause="action statistics",
+                fix=f"the policy carries another data set's statistics: name it as DIR#{key}",
+                read=_redecoded(used, normalizer),
+                named=True,
+            )
     for offset in (-4, -2, -1, 1, 2, 4):
         when = f"{abs(offset)} step{'s' if abs(offset) > 1 else ''} {'later' if offset > 0 else 'earlier'}"
         yield Candidate(name=f"meant for {when}", cause="moment", fix=MOMENT, offset=offset)
