@@ -206,7 +206,7 @@ def test_the_references_run(goldens: Path, tmp_path: Path, record_property: Call
     theirs = wanted.model.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in found.model.state_dict().items())
     told = recorded(out)
-    assert told["adapter"]["scale"] == 0.5
+    assert told["adapter"]["scales"] == [0.5]
     assert told["largest_difference"]["states"] < 1e-5 < told["effect"]["states"]
     record_property("modules of the reference's adapter merged", told["adapter"]["modules"])
 

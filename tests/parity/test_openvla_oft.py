@@ -82,7 +82,7 @@ def test_states_and_chunks(folders: dict[str, Path], oft: Found, record_property
 @torch.no_grad()
 def test_other_forms(folders: dict[str, Path], oft: Found, record_property) -> None:
     """One camera without proprioception; no head; half precision."""
-    policy = model(without(folders["oft_tiny"], "proprio_projector"), cameras="agentview")
+    policy = model(without(folders["oft_tiny"], "proprio_projector"), cameras="agentview", proprio="no")
     batch = asked(oft, [0])
     look = policy.look(batch, batch["prompt"], batch["prompt_mask"])
     states = policy.states(look, *policy.enter(look), count=len(oft["one_image_hidden_states"]))
