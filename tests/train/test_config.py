@@ -39,7 +39,7 @@ def test_nonsense_is_refused(changes: dict[str, Any], flag: str) -> None:
 
 
 def test_the_module_is_light() -> None:
-    code = "import sys, handeye.train.config, handeye.train.presets as p; p.choice(); print(*sys.modules)"
+    code = "import sys, handeye.train.config, handeye.train.choice as c; c.choice(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "handeye.train.presets" in loaded
     assert not {"torch", "mujoco", "h5py", "safetensors"} & set(loaded)

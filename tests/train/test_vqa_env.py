@@ -143,7 +143,7 @@ def test_where_wandb_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert settled(replace(with_env(paligemma_xvr(), env), track=("wandb",))).wandb_project == "pictures"
     assert settled(with_env(paligemma_xvr(), env)).wandb_project is None
     assert "WANDB_PROJECT (nothing is sent to Weights & Biases)" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(UserError, match="--wandb-entity us has no effect"):
+    with pytest.raises(UserError, match="--wandb-entity has no effect"):
         settled(replace(paligemma_xvr(), wandb_entity="us"))
 
 

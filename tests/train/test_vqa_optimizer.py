@@ -92,7 +92,6 @@ def test_decay_is_on_trained_matrices_alone() -> None:
         ({"steps": 0}, "--steps 0"),
         ({"optimizer": "sgd", "weight_decay": 0.1}, "--weight-decay"),
         ({"proof": 0.9, "valid": ""}, "--proof"),
-        ({"save_every": 15, "log_every": 10}, "multiple"),
         ({"proof": 95.0}, "--proof 95.0"),
     ],
 )
