@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty HANDEYE_HOME, for tests of what fetches and caches write."""
     monkeypatch.setenv("HANDEYE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of the reference data was compared, by name, in all tests of all processes."""
+    totals: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in report.user_properties:
+            if isinstance(value, int):
+                totals[name] += value
+    if totals:
+        terminalreporter.section("compared with the reference")
+        for name, value in totals.items():
+            terminalreporter.line(f"{value:>9} {name}")

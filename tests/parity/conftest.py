@@ -1,13 +1,9 @@
-"""Reference data, found at collection time, and a line at the end that says how much of it was compared.
-
-A parity test counts what it compares with `record_property(name, number)`; the numbers of all tests, from all
-processes, are added up by name.
-"""
+"""Reference data, found at collection time. A parity test counts what it compares with `record_property(name,
+number)`; tests/conftest.py adds the numbers up."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,15 +21,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def sim_goldens() -> Path:
     return GOLDENS
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    totals: Counter[str] = Counter()
-    for report in terminalreporter.stats.get("passed", []):
-        for name, value in report.user_properties:
-            if isinstance(value, int):
-                totals[name] += value
-    if totals:
-        terminalreporter.section("compared with the reference")
-        for name, value in totals.items():
-            terminalreporter.line(f"{value:>9} {name}")
