@@ -187,6 +187,11 @@ def test_a_run_folder_says_what_it_is(config: VqaConfig, start: Path) -> None:
     assert len(read_json(config.out / "provenance.json", what="provenance")["trained"]) == 8
 
 
+def test_heads_that_the_start_does_not_have(config: VqaConfig) -> None:
+    with pytest.raises(UserError, match=r"--start-heads says 3 and 3(.|\n)*leave --start-heads out"):
+        run(replace(config, start_heads=(3, 3)))
+
+
 def test_from_every_start(config: VqaConfig, start: Path, root: Path, tmp_path: Path) -> None:
     """An .npz file of the same weights gives the same run; so does float16 as far as it goes."""
     half = read_half(start)

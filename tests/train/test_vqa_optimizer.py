@@ -105,6 +105,8 @@ def test_sizes_belong_to_random_weights() -> None:
     with pytest.raises(UserError, match="cannot be chosen"):
         replace(paligemma_xvr(), sizes=sizes)
     replace(paligemma_xvr(), sizes=sizes, start="random")
+    with pytest.raises(UserError, match="--start-heads has no effect"):
+        replace(paligemma_xvr(), start="random", start_heads=(4, 4))
 
 
 def test_presets_know_their_names() -> None:

@@ -119,6 +119,13 @@ def _start(config: VqaConfig, device: torch.device) -> tuple[paligemma.Model, Fo
         model.initialise(torch.Generator().manual_seed(config.seed))
     else:
         model, vocabulary, _ = open_half(Path(config.start), tokenizer=config.tokenizer, heads=config.start_heads)
+        found = model.config.language.heads, model.config.vision.heads
+        if config.start_heads not in (None, found):
+            raise UserError(
+                f"{config.start} has {found[0]} heads, and {found[1]} in SigLIP.",
+                why=f"--start-heads says {config.start_heads[0]} and {config.start_heads[1]}",
+                fix="leave --start-heads out",
+            )
     form = Form(
         vocabulary=vocabulary,
         length=config.length,

@@ -208,6 +208,10 @@ class VqaConfig:
             raise UserError("--optimizer sgd takes no --weight-decay.", fix="leave one of them out")
         if self.proof is not None and not self.valid:
             raise UserError("--proof has nothing to be shown on.", fix="name a file of questions with --valid")
+        if self.start == RANDOM and self.start_heads is not None:
+            raise UserError(
+                "--start-heads has no effect.", why=f"nothing is read with --start {RANDOM}", fix="use --heads"
+            )
         if self.start != RANDOM and self.sizes != SizesConfig():
             raise UserError(
                 f"The sizes of {self.start} cannot be chosen.",
