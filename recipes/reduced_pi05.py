@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from handeye.checkpoints.convert import ASSET
 from handeye.checkpoints.layouts import openpi
 from handeye.checkpoints.layouts.openpi_names import to_tree
+from handeye.checkpoints.layouts.openpi_write import ASSET
 from handeye.checkpoints.orbax import ITEM, write_orbax
 from handeye.checkpoints.save import whole_folder
 from handeye.console import say
