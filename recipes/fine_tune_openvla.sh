@@ -8,7 +8,7 @@
 set -euo pipefail
 family="$1" suite="$2" protocol="$3" out="$4"
 gpus="${GPUS:-$(nvidia-smi -L | wc -l)}"
-data="data/${suite}_no_noops"
+data="data/openvla/modified_libero_rlds/${suite}_no_noops"  # where `fetch demos` puts it
 
 handeye fetch libero
 handeye fetch demos --source rlds --suite "$suite" --out data

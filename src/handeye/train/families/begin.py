@@ -38,8 +38,8 @@ FAMILIES = {
 
 DOWNLOADS = {
     "openvla-7b": "hf download openvla/openvla-7b --local-dir {}",
-    "pi0_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi0_base {}/..",
-    "pi05_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi05_base {}/..",
+    "pi0_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi0_base {parent}",
+    "pi05_base": "gsutil -m cp -r gs://openpi-assets/checkpoints/pi05_base {parent}",
     "pi05_xvr": "handeye merge-vlm checkpoints/pi05_base runs/paligemma_xvr {}",
     "VGGT-1B": "hf download facebook/VGGT-1B --local-dir {}",
     "Qwen3-0.6B-Base": "hf download Qwen/Qwen3-0.6B-Base --local-dir {}",
@@ -56,7 +56,7 @@ def require_base(config: TrainConfig) -> None:
         if path.exists():
             continue
         folder = path if path.name in DOWNLOADS else path.parent
-        brings = DOWNLOADS.get(folder.name, "").format(folder)
+        brings = DOWNLOADS.get(folder.name, "").format(folder, parent=folder.parent)
         raise UserError(
             f"There is nothing at {path}.",
             why="training begins with it",
